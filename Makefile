@@ -1,0 +1,157 @@
+# vqad: `make help` lists the targets. Nothing here needs an active environment.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+# -- settings a person gives ----------------------------------------------------------------------------------------
+PROFILE ?=
+DATASET ?=
+DATA_ROOT ?=
+SEED ?=
+PERCEPTUAL ?=
+JOBS ?=
+PYTHON ?=
+
+# -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
+ifeq ($(PYTHON),)
+  PY := .venv/bin/python
+  ENVIRONMENT := .venv/.ready
+else
+  PY := $(PYTHON)
+  ENVIRONMENT :=
+endif
+BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(shell \
+  $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
+
+DERIVED := data/derived
+export VQAD_ROOT := $(CURDIR)
+export PYTHONHASHSEED := 0
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help paper results test smoke nbval lint data lab report clean lock notebooks
+.DEFAULT_GOAL := help
+
+## help: list the targets and settings
+help:
+	@sed -n 's/^## //p' Makefile
+	@echo
+	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER  SEED=N'
+	@echo '          PERCEPTUAL=imagenet|random|none|FILE  JOBS=N (notebooks at a time)  PYTHON=python3 (your environment)'
+
+.venv/.ready: requirements.lock pyproject.toml
+	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
+	@echo 'setup     making .venv and installing the locked packages (about 6.5 GB on Linux, 2 to 6 minutes)'
+	@test -x .venv/bin/python || $(BASE_PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock \
+	  & pid=$$!; start=$$SECONDS; while kill -0 $$pid 2>/dev/null; do sleep 1; \
+	  (( (SECONDS - start) % 20 )) || echo "setup     $$((SECONDS - start)) s, installed so far: $$(du -sh .venv | cut -f1)B of about 6.5 GB"; done; wait $$pid
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
+	@touch $@
+
+# -- results ---------------------------------------------------------------------------------------------------------
+## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
+paper: $(ENVIRONMENT)
+	@$(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
+	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"
+	@started=$$(date +%s); jobs=$$(sed -n 's/^JOBS := //p' $(DERIVED)/run.mk); \
+	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results \
+	   && echo "finished  $$(( ($$(date +%s) - started) / 60 )) min $$(( ($$(date +%s) - started) % 60 )) s"
+
+ifneq ($(wildcard $(DERIVED)/run.mk),)
+ifneq ($(filter results report,$(MAKECMDGOALS)),)
+include $(DERIVED)/run.mk
+endif
+endif
+
+M := $(DERIVED)/$(PROFILE)/manifests
+COMMON := $(DERIVED)/run.json profiles/$(PROFILE).yaml notebooks/stages.yaml $(shell find vqad_lib -name '*.py')
+STAGE = @$(PY) -m vqad_lib stage
+AUTOENCODERS := vqvae vqgan
+PRIORS := pixelsnail gpt2
+STAGES := 00_data 01_architecture
+manifests = $(1:%=$(M)/%.json)
+
+$(M)/00_data.json $(M)/01_architecture.json: $(M)/%.json: notebooks/%.ipynb $(COMMON)
+	$(STAGE) $*
+
+# one rule per network: $(1) split, $(2) autoencoder, $(3) prior
+define autoencoder_rule
+STAGES += 02_train_autoencoder_$(2)_$(1)
+$(M)/02_train_autoencoder_$(2)_$(1).json: notebooks/02_train_autoencoder.ipynb $$(COMMON)
+	$$(STAGE) 02_train_autoencoder -p autoencoder=$(2) -p protocol=$(1)
+endef
+define combination_rule
+STAGES += 03_train_prior_$(2)_$(3)_$(1) 04_score_$(2)_$(3)_$(1)
+SCORED_$(1) += 04_score_$(2)_$(3)_$(1)
+$(M)/03_train_prior_$(2)_$(3)_$(1).json: notebooks/03_train_prior.ipynb $(M)/02_train_autoencoder_$(2)_$(1).json $$(COMMON)
+	$$(STAGE) 03_train_prior -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) --needs 02_train_autoencoder_$(2)_$(1)
+$(M)/04_score_$(2)_$(3)_$(1).json: notebooks/04_score.ipynb $(M)/03_train_prior_$(2)_$(3)_$(1).json $$(COMMON)
+	$$(STAGE) 04_score -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) --needs 03_train_prior_$(2)_$(3)_$(1)
+endef
+$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(eval $(call autoencoder_rule,$(s),$(a)))))
+$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(foreach p,$(PRIORS),$(eval $(call combination_rule,$(s),$(a),$(p))))))
+SCORED := $(foreach s,$(PROTOCOLS),$(SCORED_$(s)))
+
+# one rule per page of results: $(1) notebook, $(2) the stages before it
+define results_rule
+STAGES += $(1)
+$(M)/$(1).json: notebooks/$(1).ipynb $(call manifests,$(2)) $$(COMMON)
+	$$(STAGE) $(1) --needs $(2)
+endef
+$(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
+$(eval $(call results_rule,06_results,$(SCORED)))
+$(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+
+export VQAD_STAGES := $(STAGES)
+results: $(M)/report.json
+$(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2)
+	@$(PY) -m vqad_lib finish && touch $@
+
+## report: build the page anew from the tables and figures that are there
+report: $(ENVIRONMENT)
+	@test -f $(DERIVED)/run.mk || { echo 'error: no run yet; make paper first' >&2; exit 1; }
+	@$(PY) -m vqad_lib finish
+
+## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
+data: $(ENVIRONMENT)
+	@$(PY) -m vqad_lib.data.download
+
+## lab: explore in JupyterLab
+lab: $(ENVIRONMENT)
+	@$(PY) -m jupyterlab --notebook-dir=notebooks
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval
+test: lint
+	@echo 'test      1/3 unit and integration tests (about 3 minutes)'
+	@$(PY) -m pytest tests
+	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
+	@$(MAKE) --no-print-directory smoke
+	@echo 'test      3/3 the committed notebooks against their stored outputs (about 2 minutes)'
+	@$(MAKE) --no-print-directory nbval
+
+smoke: $(ENVIRONMENT)
+	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= PERCEPTUAL=
+
+nbval: $(ENVIRONMENT)
+	@$(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+
+## notebooks: execute the committed notebooks with the smoke profile and store their outputs
+notebooks: $(ENVIRONMENT)
+	@$(PY) -m jupyter nbconvert --to notebook --inplace --execute notebooks/*.ipynb
+	@$(PY) -m vqad_lib tidy-notebooks
+
+## lint: ruff, both check and format
+lint: $(ENVIRONMENT)
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check --quiet .
+
+## lock: resolve requirements.in anew into requirements.lock (needs uv)
+lock:
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q requirements.in -o requirements.lock
+
+## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, not .venv)
+clean:
+	@rm -rf $(DERIVED) reports/smoke figures/smoke reports/*/notebooks/.working .pytest_cache .ruff_cache

@@ -1,0 +1,142 @@
+"""Small shared fixtures: a valid profile mapping, and tiny networks with weights large enough to matter."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+
+from vqad_lib.config import AutoencoderConfig, GanConfig, Gpt2Config, PixelSnailConfig
+from vqad_lib.models.gpt2 import Gpt2
+from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.prior import Prior
+
+torch.set_num_threads(1)
+settings.register_profile("vqad", deadline=None, derandomize=True, database=None)
+settings.load_profile("vqad")
+
+GRID = (4, 5)  # not square, so that height and width cannot be taken for each other
+CODEBOOK_SIZE = 7
+
+TINY_TRAINING: dict[str, Any] = {
+    "learning_rate": 0.01,
+    "batch_size": 5,
+    "max_epochs": 4,
+    "validate_every_epochs": 2,
+    "patience": 5,
+    "precision": "float32",
+    "compile": False,
+}
+
+PROFILE: dict[str, Any] = {
+    "name": "tiny",
+    "about": "for the tests",
+    "seed": 0,
+    "expected_minutes": 1,
+    "threads_per_stage": 1,
+    "data": {
+        "dataset": "synthetic",
+        "image_size_px": 16,
+        "split_seed": 0,
+        "official_validation_clips": 1,
+        "synthetic": {"train_clips": 2, "test_clips": 2, "frames_per_clip": 4, "seed": 0},
+    },
+    "autoencoder": {
+        "channels": [4, 8],
+        "residual_blocks": 1,
+        "norm_groups": 2,
+        "latent_dim": 4,
+        "codebook_size": 8,
+        "codebook_update": "gradient",
+        "codebook_decay": 0.9,
+        "codebook_init_from_data": False,
+        "restart_dead_codes": False,
+        "beta": 1.5,
+        "beta_scales": "commitment",
+        "reconstruction": "squared",
+        "loss_reduction": "mean",
+    },
+    "gan": {
+        "discriminator_channels": 4,
+        "discriminator_layers": 1,
+        "discriminator_start_epoch": 2,
+        "adversarial": "log",
+        "perceptual_network": "alex",
+        "perceptual_weights": "none",
+        "perceptual_weight": 0.5,
+        "adaptive_delta": 1e-6,
+        "adaptive_scale": 1.0,
+        "adaptive_max": 1e4,
+    },
+    "pixelsnail": {
+        "channels": 8,
+        "blocks": 2,
+        "residual_blocks": 2,
+        "kernel_px": 3,
+        "heads": 2,
+        "key_dim": 4,
+        "dropout": 0.1,
+    },
+    "gpt2": {"layers": 2, "heads": 2, "width": 16, "dropout": 0.1},
+    "training": {name: TINY_TRAINING for name in ("vqvae", "vqgan", "pixelsnail", "gpt2")},
+    "detectors": {
+        "threshold_percentiles": [20, 50, 90],
+        "n_restorations": 2,
+        "weight_temperature": 1.0,
+        "min_pool_px": 3,
+        "average_pool_px": 7,
+        "chunk_images": 4,
+        "batch_rows": 8,
+    },
+    "evaluation": {
+        "bootstrap_resamples": 10,
+        "bootstrap_seed": 0,
+        "normal_quantile": 0.95,
+        "unsupervised_percentile": 90,
+    },
+}
+
+
+@pytest.fixture
+def profile_mapping() -> dict[str, Any]:
+    """A mapping with every field of a profile, valid, and free to be changed by the test."""
+    return copy.deepcopy(PROFILE)
+
+
+@pytest.fixture
+def autoencoder_config() -> AutoencoderConfig:
+    """16x16 images, an 8x8 grid of 8 codes."""
+    return AutoencoderConfig(**PROFILE["autoencoder"] | {"channels": (4, 8)})
+
+
+@pytest.fixture
+def gan_config() -> GanConfig:
+    return GanConfig(**PROFILE["gan"])
+
+
+def _tiny_prior(name: str) -> Prior:
+    torch.manual_seed(5)
+    if name == "gpt2":
+        prior = Gpt2(Gpt2Config(**PROFILE["gpt2"]), codebook_size=CODEBOOK_SIZE, grid=GRID)
+        gain = 8.0
+    else:
+        prior = PixelSnail(PixelSnailConfig(**PROFILE["pixelsnail"]), codebook_size=CODEBOOK_SIZE, grid=GRID)
+        gain = 1.6
+    with torch.no_grad():  # fresh weights give nearly uniform codes, which would hide what depends on what
+        for parameter in prior.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(gain)
+    return prior.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_priors() -> dict[str, Prior]:
+    """Both priors over 4x5 grids of 7 codes, in evaluation mode; not to be changed by a test."""
+    return {name: _tiny_prior(name) for name in ("pixelsnail", "gpt2")}
+
+
+@pytest.fixture(params=["pixelsnail", "gpt2"])
+def tiny_prior(request: pytest.FixtureRequest, tiny_priors: dict[str, Prior]) -> Prior:
+    """Each of the two, in turn."""
+    return tiny_priors[request.param]

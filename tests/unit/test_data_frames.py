@@ -1,0 +1,216 @@
+"""The cache of prepared frames, decoding of every mode, and the user's own image folder."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vqad_lib.data.frames as frames_module
+from vqad_lib.config import SyntheticConfig
+from vqad_lib.data.decode import decode_frame, decode_mask
+from vqad_lib.data.folder import read_folder
+from vqad_lib.data.frames import prepare_frames
+from vqad_lib.data.sources import detect_layout
+from vqad_lib.errors import VqadError
+from vqad_lib.files import digest_of_files
+
+SYNTHETIC = SyntheticConfig(train_clips=1, test_clips=1, frames_per_clip=4, seed=0)
+
+
+def folder_tree(root, *, masks=True):
+    for name in ("normal", "abnormal", "masks") if masks else ("normal", "abnormal"):
+        (root / name).mkdir(parents=True)
+    Image.new("L", (20, 10), 40).save(root / "normal" / "b.png")
+    Image.new("RGB", (9, 30), (10, 20, 30)).save(root / "normal" / "a.bmp")
+    Image.new("RGB", (16, 16), (200, 0, 0)).save(root / "abnormal" / "x.png")
+    (root / "normal" / "notes.txt").write_text("not an image")
+    (root / "normal" / ".hidden.png").write_text("not an image")
+    if masks:
+        mask = np.zeros((16, 16), dtype=np.uint8)
+        mask[:8] = 1  # any value that is not zero
+        Image.fromarray(mask).save(root / "masks" / "x.png")
+    return root
+
+
+def prepare(root, cache, size_px=8, dataset="folder"):
+    return prepare_frames(dataset=dataset, data_root=root, size_px=size_px, cache_dir=cache, synthetic=SYNTHETIC)
+
+
+def test_folder_index_and_masks(tmp_path):
+    frames = prepare(folder_tree(tmp_path / "mine"), tmp_path / "cache")
+    assert detect_layout(tmp_path / "mine") == "folder"
+    assert frames.title == "image folder mine"
+    assert frames.index["image_id"].tolist() == ["normal/a.bmp", "normal/b.png", "abnormal/x.png"]
+    assert frames.index["clip"].tolist() == ["normal", "normal", "abnormal"]
+    assert frames.index["frame"].tolist() == [0, 1, 0]
+    assert frames.index["part"].tolist() == ["folder"] * 3
+    assert frames.index["label"].tolist() == [0, 0, 1]
+    assert frames.images[0, :, 3, 3].tolist() == [10, 20, 30]
+    assert frames.masks[:2].sum() == 0
+    np.testing.assert_array_equal(frames.masks[2], np.repeat([[1], [0]], 4, axis=0) * np.ones((1, 8), dtype=np.uint8))
+    assert prepare(folder_tree(tmp_path / "bare", masks=False), tmp_path / "cache").masks is None
+
+
+def test_folder_errors_name_the_file(tmp_path):
+    root = folder_tree(tmp_path)
+    Image.new("L", (16, 17)).save(root / "masks" / "x.png")
+    with pytest.raises(VqadError, match=r"masks/x\.png is \(16, 17\) px but .*abnormal/x\.png is \(16, 16\)"):
+        prepare(root, tmp_path / "cache")
+    Image.new("L", (16, 16)).save(root / "masks" / "y.png")
+    with pytest.raises(VqadError, match=r"masks/y\.png is a mask without an image"):
+        read_folder(root)
+    Image.new("L", (16, 16)).save(root / "abnormal" / "x.bmp")
+    with pytest.raises(VqadError, match="would share a mask"):
+        read_folder(root)
+    (root / "abnormal" / "x.bmp").rename(root / "abnormal" / "z.bmp")
+    with pytest.raises(VqadError, match=r"abnormal/z\.bmp has no mask"):
+        read_folder(root)
+    for name in ("x.png", "z.bmp"):
+        (root / "abnormal" / name).unlink()
+    with pytest.raises(VqadError, match="abnormal holds no images"):
+        read_folder(root)
+    (root / "normal" / "a.bmp").unlink()
+    (root / "normal" / "b.png").unlink()
+    with pytest.raises(VqadError, match="normal holds no images"):
+        read_folder(root)
+
+
+def test_digest_goes_by_content(tmp_path):
+    root = folder_tree(tmp_path / "mine")
+    first = prepare(root, tmp_path / "cache")
+    assert first.digest == digest_of_files(read_folder(root).files(), root=root)
+    assert (tmp_path / "cache" / f"folder_8_{first.digest[:12]}").is_dir()
+    Image.new("L", (20, 10), 41).save(root / "normal" / "b.png")
+    assert prepare(root, tmp_path / "cache").digest != first.digest
+
+
+def test_second_call_decodes_nothing(tmp_path, monkeypatch):
+    root = folder_tree(tmp_path / "mine")
+    first = prepare(root, tmp_path / "cache")
+    monkeypatch.setattr(frames_module, "decode_frame", None)
+    second = prepare(root, tmp_path / "cache")
+    np.testing.assert_array_equal(first.images, second.images)
+    assert first.index.equals(second.index)
+    assert not second.images.flags.writeable
+
+
+@pytest.mark.parametrize("damage", ["no marker", "broken marker", "short array", "old version"])
+def test_incomplete_cache_is_made_again(tmp_path, damage):
+    root = folder_tree(tmp_path / "mine")
+    first = prepare(root, tmp_path / "cache")
+    expected = np.array(first.images)
+    folder = tmp_path / "cache" / f"folder_8_{first.digest[:12]}"
+    if damage == "no marker":
+        (folder / "meta.json").unlink()
+    elif damage == "broken marker":
+        (folder / "meta.json").write_text("{")
+    elif damage == "old version":
+        meta = json.loads((folder / "meta.json").read_text())
+        (folder / "meta.json").write_text(json.dumps(meta | {"preparation": -1}))
+    else:
+        (folder / "frames.npy").unlink()
+        (folder / "frames.npy").write_bytes(b"short")
+    np.testing.assert_array_equal(prepare(root, tmp_path / "cache").images, expected)
+
+
+def test_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
+    root = folder_tree(tmp_path / "mine")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frames_module, "_flushed_size", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(root, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_unwritable_cache(tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(VqadError, match=r"cannot write .*cache"):
+        prepare(folder_tree(tmp_path / "mine"), tmp_path / "cache")
+
+
+def test_wrong_data_set_for_the_folder(tmp_path):
+    root = folder_tree(tmp_path)
+    with pytest.raises(VqadError, match="has the layout folder"):
+        prepare(root, tmp_path / "cache", dataset="ucsd_ped2")
+    with pytest.raises(VqadError, match="needs a folder"):
+        prepare(None, tmp_path / "cache")
+    with pytest.raises(VqadError, match="image_size_px"):
+        prepare(root, tmp_path / "cache", size_px=4)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "bmp"])
+def test_truncated_frame_is_named(tmp_path, suffix):
+    path = folder_tree(tmp_path) / "normal" / f"cut.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(VqadError, match=rf"cannot decode .*cut\.{suffix}"):
+        prepare(tmp_path, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_file_that_is_no_image(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(VqadError, match=r"cannot decode .*a\.png"):
+        decode_frame(tmp_path / "a.png", 8)
+
+
+def test_every_mode(tmp_path):
+    def decoded(image, name, **options):
+        image.save(tmp_path / name, **options)
+        pixels, size = decode_frame(tmp_path / name, 8)
+        assert (pixels.shape, pixels.dtype, size) == ((3, 8, 8), np.uint8, (16, 12))
+        assert (pixels == pixels[:, :1, :1]).all()
+        return pixels[:, 0, 0].tolist()
+
+    shape = (12, 16)
+    assert decoded(Image.fromarray(np.full(shape, 77, np.uint8)), "grey.tif") == [77] * 3
+    assert decoded(Image.fromarray(np.full(shape, 0x8080, np.uint16)), "deep.tif") == [128] * 3
+    assert decoded(Image.fromarray(np.full(shape, 0xFFFF, np.uint16)), "deep.png") == [255] * 3
+    assert decoded(Image.fromarray(np.full(shape, 257, np.int32)), "int.tif") == [1] * 3
+    assert decoded(Image.new("1", (16, 12), 1), "bits.png") == [255] * 3
+    assert decoded(Image.new("RGB", (16, 12), (1, 2, 3)).quantize(4), "palette.tif") == [1, 2, 3]
+    assert decoded(Image.new("RGB", (16, 12), (1, 2, 3)).quantize(4), "palette.png") == [1, 2, 3]
+    assert decoded(Image.new("RGBA", (16, 12), (9, 9, 9, 0)), "clear.png") == [255] * 3
+    assert decoded(Image.new("RGBA", (16, 12), (9, 8, 7, 255)), "opaque.png") == [9, 8, 7]
+    assert decoded(Image.new("LA", (16, 12), (50, 255)), "la.png") == [50] * 3
+    assert decoded(Image.new("CMYK", (16, 12), (0, 0, 0, 255)), "cmyk.tif") == [0] * 3
+    first, second = Image.new("L", (16, 12), 10), Image.new("L", (16, 12), 200)
+    assert decoded(first, "animated.gif", save_all=True, append_images=[second]) == [10] * 3
+
+
+@pytest.mark.parametrize("pixels", [np.full((4, 4), 70000, np.int32), np.full((4, 4), 0.5, np.float32)])
+def test_values_without_a_range(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with pytest.raises(VqadError, match=r"a\.tif: .* no known range"):
+        decode_frame(tmp_path / "a.tif", 8)
+
+
+def test_mask_rules(tmp_path):
+    def decoded(image):
+        image.save(tmp_path / "mask.png")
+        return decode_mask(tmp_path / "mask.png", 2)[0].tolist()
+
+    pixels = np.zeros((8, 8), dtype=np.uint8)
+    pixels[:4, :2] = 1  # half of the upper left quarter
+    pixels[4:, 4] = 255  # a quarter of the lower right one
+    assert decoded(Image.fromarray(pixels)) == [[1, 0], [0, 0]]
+    pixels[:4] = 0
+    assert decoded(Image.fromarray(pixels)) == [[0, 0], [0, 1]]
+    assert decoded(Image.fromarray((pixels > 0).astype(np.uint16))) == [[0, 0], [0, 1]]
+    assert decoded(Image.fromarray(pixels * 0)) == [[0, 0], [0, 0]]
+    transparent = np.zeros((8, 8, 4), dtype=np.uint8)
+    transparent[..., 3] = 255
+    transparent[:4, :4, 1] = 9
+    transparent[4:, 4:] = (255, 255, 255, 0)
+    assert decoded(Image.fromarray(transparent)) == [[1, 0], [0, 0]]
+
+
+def test_synthetic_is_prepared_without_a_folder(tmp_path):
+    frames = prepare(None, tmp_path, size_px=16, dataset="synthetic")
+    assert (frames.title, frames.images.shape, frames.masks.shape) == ("synthetic walkway", (8, 3, 16, 16), (8, 16, 16))
+    assert frames.index["image_id"].tolist()[3:5] == ["Train001/003", "Test001/000"]

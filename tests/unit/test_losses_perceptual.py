@@ -1,0 +1,130 @@
+"""The perceptual loss: eq. 14 recomputed from the network's features; where its weights may come from."""
+
+import urllib.error
+from pathlib import Path
+
+import lpips
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from vqad_lib.errors import VqadError
+from vqad_lib.losses.labels import perceptual_label
+from vqad_lib.losses.perceptual import PerceptualLoss
+
+
+@pytest.fixture(scope="module")
+def perceptual() -> PerceptualLoss:
+    torch.manual_seed(0)
+    return PerceptualLoss(network="alex", weights="random")
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return tuple(torch.rand(2, 3, 64, 64, generator=generator) * 2 - 1 for _ in range(2))
+
+
+def eq_14(distance: lpips.LPIPS, x: Tensor, x_0: Tensor) -> np.ndarray:
+    """Sum over layers of the mean over positions of the weighted squared distance of unit-length features; (B,)."""
+    total = np.zeros(len(x))
+    with torch.no_grad():
+        stacks = [distance.net(distance.scaling_layer(image)) for image in (x, x_0)]
+    for layer, features in enumerate(zip(*stacks, strict=True)):
+        y, y_0 = (f.double().numpy() / np.sqrt((f.double().numpy() ** 2).sum(1, keepdims=True)) for f in features)
+        squared_weight = distance.lins[layer].model[-1].weight.detach().double().numpy()  # 1 C 1 1: |w|^2 of eq. 14
+        total += (squared_weight * (y - y_0) ** 2).sum(1).mean((1, 2))
+    return total
+
+
+def test_eq_14_recomputed_from_the_features(perceptual: PerceptualLoss, images: tuple[Tensor, Tensor]) -> None:
+    x, x_0 = images
+    expected = eq_14(perceptual.distance, x, x_0)
+    assert expected.min() > 1e-4
+    assert perceptual(x, x_0).item() == pytest.approx(expected.mean(), rel=1e-4)
+    assert perceptual(x[:1], x_0[:1]).item() == pytest.approx(expected[0], rel=1e-4)
+
+
+def test_eq_14_is_zero_for_equal_images(perceptual: PerceptualLoss, images: tuple[Tensor, Tensor]) -> None:
+    assert perceptual(images[0], images[0]).item() == 0.0
+
+
+def test_gradient_reaches_the_reconstruction_and_no_parameter(
+    perceptual: PerceptualLoss, images: tuple[Tensor, Tensor]
+) -> None:
+    reconstruction = images[1].clone().requires_grad_()
+    perceptual(images[0], reconstruction).backward()
+    assert reconstruction.grad.abs().max() > 0
+    assert all(not p.requires_grad and p.grad is None for p in perceptual.parameters())
+
+
+def test_training_mode_of_a_parent_does_not_wake_the_dropout(perceptual: PerceptualLoss) -> None:
+    parent = nn.ModuleList([perceptual]).train()
+    assert parent.training
+    assert not any(module.training for module in perceptual.modules())
+    assert any(isinstance(module, nn.Dropout) for module in perceptual.modules())
+
+
+def test_missing_file_names_the_setting_and_the_file(tmp_path: Path) -> None:
+    with pytest.raises(VqadError, match=r"gan\.perceptual_weights") as caught:
+        PerceptualLoss(network="squeeze", weights=str(tmp_path / "absent.pth"))
+    assert str(tmp_path / "absent.pth") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["empty", "text", "another network", "a tensor"])
+def test_wrong_file_names_the_setting_and_the_network(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "weights.pth"
+    if content == "another network":
+        torch.save(torchvision.models.mobilenet_v3_small(weights=None).state_dict(), path)
+    elif content == "a tensor":
+        torch.save(torch.zeros(3), path)
+    else:
+        path.write_text("" if content == "empty" else "these are no weights")
+    with pytest.raises(VqadError, match=r"gan\.perceptual_weights.*is no state dict of squeezenet1_1") as caught:
+        PerceptualLoss(network="squeeze", weights=str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_failed_download_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(lpips, "LPIPS", refuse)
+    with pytest.raises(VqadError, match=r"ImageNet weights of vgg16.*not known.*gan\.perceptual_weights") as caught:
+        PerceptualLoss(network="vgg", weights="imagenet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("network", "name"), [("alex", "alexnet"), ("squeeze", "squeezenet1_1")])
+def test_state_dict_of_torchvision_fills_the_backbone(tmp_path: Path, network: str, name: str) -> None:
+    torch.manual_seed(4)
+    plain = getattr(torchvision.models, name)(weights=None).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(plain.state_dict(), path)
+    loss = PerceptualLoss(network=network, weights=str(path))
+    path.unlink()  # alexnet's is 240 MB
+    filled = [p for part in loss.distance.net.children() for p in part.parameters()]
+    assert len(filled) == len(list(plain.features.parameters()))
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    expected = x
+    for layer in list(plain.features)[:2]:  # the first feature stack ends at the first ReLU
+        expected = layer(expected)
+    torch.testing.assert_close(loss.distance.net(x)[0], expected, rtol=0, atol=0)
+    for ours, theirs in zip(filled, plain.features.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("weights", "label"),
+    [
+        ("none", "no perceptual term"),
+        ("random", "LPIPS vgg, random weights (not ImageNet)"),
+        ("imagenet", "LPIPS vgg, ImageNet weights"),
+        ("some/folder/vgg16.pth", "LPIPS vgg, ImageNet weights from vgg16.pth"),
+    ],
+)
+def test_label_says_where_the_weights_are_from(weights: str, label: str) -> None:
+    assert perceptual_label(network="vgg", weights=weights) == label

@@ -1,0 +1,144 @@
+"""Figures: files, footers, what is drawn where, the same bytes twice."""
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from pandas import DataFrame
+from PIL import Image
+
+from vqad_lib.errors import VqadError
+from vqad_lib.reporting.figures import COLOURS, image_grid, save_figure, score_histograms, use_style
+from vqad_lib.reporting.tables import Labels
+
+LABELS = Labels(profile="smoke", dataset="synthetic", perceptual="LPIPS alex, random weights (no ImageNet)", seed=1)
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    with mpl.rc_context():
+        use_style()
+        yield
+    plt.close("all")
+
+
+def line():
+    figure, axis = plt.subplots(figsize=(4, 2))
+    axis.plot([0, 1], [0, 1])
+    return figure
+
+
+def scores(**columns) -> DataFrame:
+    return DataFrame({"model": ["VP"] * 4, "label": [0, 0, 1, 1], "score": [0.0, 1.0, 2.0, 4.0], **columns})
+
+
+def test_files_and_size(tmp_path):
+    path = save_figure(line(), number=6, labels=LABELS, folder=tmp_path, suffix="_log")
+    assert path == tmp_path / "figure_06_log.png"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figure_06_log.pdf", "figure_06_log.png"]
+    with Image.open(path) as image:
+        assert image.size == (800, 400)
+    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_same_figure_same_bytes(tmp_path):
+    first, again = (save_figure(line(), number=6, labels=LABELS, folder=tmp_path / name) for name in "ab")
+    assert first.read_bytes() == again.read_bytes()
+    assert first.with_suffix(".pdf").read_bytes() == again.with_suffix(".pdf").read_bytes()
+    assert b"CreationDate" not in first.with_suffix(".pdf").read_bytes()
+
+
+def test_footer_carries_the_labels(tmp_path):
+    figure = line()
+    save_figure(figure, number=6, labels=LABELS, folder=tmp_path)
+    footer = next(text for text in figure.texts if text.get_gid() == "footer")
+    assert footer.get_text() == "profile smoke · data synthetic · seed 1 · LPIPS alex, random weights (no ImageNet)"
+
+
+def test_footer_does_not_touch_the_axes(tmp_path):
+    figure = line()
+    figure.axes[0].set_xlabel("x")
+    save_figure(figure, number=6, labels=LABELS, folder=tmp_path)
+    footer = next(text for text in figure.texts if text.get_gid() == "footer")
+    assert not footer.get_window_extent().overlaps(figure.axes[0].get_tightbbox())
+
+
+def test_image_grid_draws_images_and_maps_on_one_scale():
+    images = np.zeros((3, 3, 8, 6), np.uint8)
+    images[1, 0] = 200
+    maps = np.zeros((2, 8, 6), np.float32)
+    figure = image_grid(
+        {"original": images, "VP": maps, "GP": maps + 4}, column_titles=["a", "b"], map_label="residual"
+    )
+    grid = figure.axes[:9]
+    np.testing.assert_array_equal(grid[1].images[0].get_array()[0, 0], [200, 0, 0])
+    assert [axis.get_ylabel() for axis in grid[::3]] == ["original", "VP", "GP"]
+    assert [axis.get_title() for axis in grid[:3]] == ["a", "b", ""]
+    assert {grid[index].images[0].get_clim() for index in (3, 4, 6, 7)} == {(0.0, 4.0)}
+    assert not grid[5].images
+    assert len(figure.axes) == 10  # one colour bar
+    assert figure.axes[9].get_ylabel() == "residual"
+
+
+def test_image_grid_without_maps_has_no_colour_bar():
+    assert len(image_grid({"original": np.zeros((2, 3, 4, 4), np.uint8)}).axes) == 2
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {},
+        {"a": np.zeros((2, 3, 4, 4), np.float32)},
+        {"a": np.zeros((2, 4, 4, 3), np.uint8)},
+        {"a": np.zeros((2, 4, 4), int)},
+    ],
+)
+def test_image_grid_refuses_other_arrays(rows):
+    with pytest.raises(VqadError):
+        image_grid(rows)
+
+
+def test_histograms_show_shares_of_each_class():
+    figure = score_histograms(scores(), xlabel="score (nats)", thresholds={"VP": 1.5})
+    axis = figure.axes[0]
+    assert axis.get_xlabel() == "score (nats)"
+    assert axis.get_title() == "VQ-VAE + PixelSNAIL (VP)"
+    lines = {patch.get_label(): patch for patch in axis.patches if patch.get_label() in ("normal", "anomalous")}
+    assert len(lines) == 2
+    assert lines["normal"].get_xy()[:, 1].max() == 50.0  # two normal scores, each half of its class
+    assert mpl.colors.to_hex(lines["anomalous"].get_edgecolor()) == COLOURS["anomalous"].lower()
+    assert axis.lines[0].get_xdata()[0] == 1.5
+
+
+@pytest.mark.parametrize("label", [[False, False, True, True], ["normal", "normal", "anomalous", "anomalous"]])
+def test_histograms_take_labels_of_any_type(label):
+    axis = score_histograms(scores(label=label), xlabel="score").axes[0]
+    assert {"normal", "anomalous"} <= {patch.get_label() for patch in axis.patches}
+
+
+def test_histograms_on_a_log_axis_keep_zero(tmp_path):
+    figure = score_histograms(scores(score=[0.0, 0.0, 10.0, 1e4]), xlabel="score", log_scores=True)
+    assert figure.axes[0].get_xscale() == "symlog"
+    save_figure(figure, number=6, labels=LABELS, folder=tmp_path)
+
+
+def test_histograms_of_one_value_and_four_models():
+    models = [name for name in ("GT", "GP", "VT", "VP") for _ in (0, 1)]
+    frame = DataFrame({"model": models, "label": [0, 1] * 4, "score": [0.0] * 8})
+    titles = [axis.get_title()[-3:-1] for axis in score_histograms(frame, xlabel="score").axes]
+    assert titles == ["VP", "VT", "GP", "GT"]
+
+
+def test_histograms_refuse_missing_columns():
+    with pytest.raises(VqadError, match="missing: label"):
+        score_histograms(scores().drop(columns="label"), xlabel="score")
+    with pytest.raises(VqadError, match="missing: rows"):
+        score_histograms(scores().head(0), xlabel="score")
+
+
+def test_colours_are_distinct_where_they_meet():
+    assert len({COLOURS[name] for name in ("VP", "VT", "GP", "GT", "VQ-VAE", "VQ-GAN")}) == 6
+    assert COLOURS["normal"] != COLOURS["anomalous"]

@@ -1,0 +1,237 @@
+"""The report page: complete, in order, offline, the same bytes twice; summary.csv by hand."""
+
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import pandas as pd
+import pytest
+from pandas import DataFrame
+from PIL import Image
+
+from vqad_lib.errors import VqadError
+from vqad_lib.reporting.comparison import difference_text, html_table, key_column
+from vqad_lib.reporting.paper_numbers import reported
+from vqad_lib.reporting.report import build_report, convert_notebooks
+from vqad_lib.reporting.tables import Labels, beside_paper, save_table
+
+LABELS = Labels(profile="demo", dataset="synthetic", perceptual="LPIPS alex, random weights (no ImageNet)", seed=0)
+PROVENANCE = {"profile": "demo", "perceptual": LABELS.perceptual, "minutes": 12.25, "versions": {"numpy": "2.4"}}
+
+
+class Page(HTMLParser):
+    """Ids, links, images and text of a page; refuses unbalanced tags."""
+
+    VOID = ("meta", "img", "input", "br", "link")
+
+    def __init__(self, content: str):
+        super().__init__()
+        self.ids, self.links, self.images, self.open, self.text = [], [], [], [], ""
+        self.feed(content)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given["href"]] if "href" in given else []
+        self.images += [given] if tag == "img" else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def results(table: int) -> DataFrame:
+    ours = DataFrame({"model": reported(table).index})
+    ours = beside_paper(ours, table=table, key="model")
+    ours["f1_paper_protocol"], ours["auc_paper_protocol"] = 0.9, 0.95
+    for name in ("f1", "auroc"):
+        ours[name], ours[f"{name}_low"], ours[f"{name}_high"] = 0.8, 0.75, 0.85
+    return ours
+
+
+@pytest.fixture
+def run(tmp_path):
+    reports, figures = tmp_path / "reports" / "demo", tmp_path / "figures" / "demo"
+    save_table(results(6), number=6, labels=LABELS, folder=reports / "tables", notes="A <note> on λ_S.")
+    official = results(6)[["model", "f1", "f1_low", "f1_high"]]
+    save_table(official, number=6, labels=LABELS, folder=reports / "tables", suffix="_official")
+    save_table(DataFrame({"x": [1]}), number=0, name="passes", labels=LABELS, folder=reports / "tables")
+    figures.mkdir(parents=True)
+    Image.new("RGB", (80, 40)).save(figures / "figure_12.png")
+    (figures / "figure_12.pdf").write_bytes(b"%PDF")
+    (reports / "notebooks").mkdir()
+    (reports / "notebooks" / "06_results.html").write_text("<p>")
+    return {
+        "reports": reports,
+        "figures": figures,
+        "notebooks": ["06_results"],
+        "provenance": PROVENANCE,
+        "made_by": {"table_06": "06_results"},
+    }
+
+
+def read(run) -> tuple[str, Page]:
+    content = build_report(**run).read_text(encoding="utf-8")
+    return content, Page(content)
+
+
+def test_every_table_and_figure_in_order(run):
+    _, page = read(run)
+    wanted = [f"table_{n:02d}" for n in range(1, 28)] + [f"figure_{n:02d}" for n in range(1, 19)]
+    assert [name for name in page.ids if name.startswith(("table_", "figure_"))] == wanted
+    assert [link[1:] for link in page.links if link.startswith(("#table_", "#figure_"))] == wanted
+    assert page.text.count("not in this profile yet") == 45 - 2
+    assert len(set(page.ids)) == len(page.ids)
+    assert "2 of 45" in page.text
+
+
+def test_offline_and_without_scripts(run):
+    content, page = read(run)
+    assert not re.search(r"https?:|//[a-z]|<script|<link|@import|url\(", content)
+    inside = [link for link in page.links if not link.startswith("#")]
+    assert {"summary.csv", "tables/table_06.csv", "tables/table_06_official.csv", "tables/passes.csv"} <= set(inside)
+    for link in [*inside, *(image["src"] for image in page.images)]:
+        assert (run["reports"] / link).exists(), link
+
+
+def test_images_have_size_alt_and_relative_source(run):
+    _, page = read(run)
+    (image,) = page.images
+    assert image["src"] == "../../figures/demo/figure_12.png"
+    assert (image["width"], image["height"], image["loading"]) == ("40", "20", "lazy")
+    assert image["alt"].startswith("Figure 12: Different Normal Restoration")
+    assert "../../figures/demo/figure_12.pdf" in page.links
+
+
+def test_table_shows_paper_ours_difference_and_interval(run):
+    content, page = read(run)
+    row = re.search(r'<tr><th scope="row">VP</th>.*?</tr>', content)[0]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+    assert cells[:6] == ["0.881", "0.900", "+0.019", "0.942", "0.950", "+0.008"]
+    assert cells[6] == "0.800 <small>0.750–0.850</small>"
+    assert '<td class="number delta up1">+0.019</td>' in row
+    assert "Official split" in page.text
+    assert "A &lt;note&gt; on λ<sub>S</sub>." in content
+    assert "notebooks/06_results.html" in page.links
+
+
+def test_banner_only_for_random_weights(run):
+    assert "random weights." in read(run)[1].text
+    run["provenance"] = {**PROVENANCE, "perceptual": "LPIPS vgg, ImageNet"}
+    assert 'class="banner"' not in read(run)[0]
+
+
+def test_same_inputs_same_bytes(run):
+    first = build_report(**run).read_bytes(), (run["reports"] / "summary.csv").read_bytes()
+    assert (build_report(**run).read_bytes(), (run["reports"] / "summary.csv").read_bytes()) == first
+
+
+def test_provenance_is_escaped_and_shown(run):
+    run["provenance"] = {**PROVENANCE, "command": "make <all>"}
+    content, page = read(run)
+    assert "make &lt;all&gt;" in content
+    assert "12.2 min" in page.text
+    assert "numpy 2.4" in page.text
+
+
+def test_empty_run_still_gives_a_page(tmp_path):
+    page = build_report(reports=tmp_path / "r", figures=tmp_path / "f", notebooks=[], provenance={}, made_by={})
+    assert Page(page.read_text(encoding="utf-8")).text.count("not in this profile yet") == 45
+
+
+def test_summary_by_hand(run):
+    build_report(**run)
+    summary = pd.read_csv(run["reports"] / "summary.csv")
+    assert list(summary) == ["table", "row", "column", "reported", "ours_paper_protocol", "ours_sound", "difference"]
+    assert len(summary) == 232 + 18 * 3
+    lines = (run["reports"] / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert "6,VP,f1,0.881,0.9,0.8,0.019" in lines
+    assert "6,GT,auc,0.994,0.95,0.8,-0.044" in lines
+    assert "7,VP,f1,0.752,,," in lines
+    assert "10,Pixel-wise,seconds_per_image,8.1,,," in lines
+    assert "1,0,height,128,,," in lines
+
+
+def test_summary_of_shapes_and_seconds(run):
+    shapes = reported(1).rename(columns={name: f"paper_{name}" for name in ("height", "width", "channels")})
+    shapes = shapes.assign(height=64, width=64, channels=shapes["paper_channels"])
+    save_table(shapes, number=1, labels=LABELS, folder=run["reports"] / "tables")
+    times = DataFrame({"method": reported(10).index, "seconds_per_image": [0.04, 0.81, 0.12, 0.04]})
+    save_table(beside_paper(times, table=10, key="method"), number=10, labels=LABELS, folder=run["reports"] / "tables")
+    content, _ = read(run)
+    lines = (run["reports"] / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert "1,0,height,128,64,,-64" in lines
+    assert "1,8,channels,256,256,,0" in lines
+    assert "10,Pixel-wise,seconds_per_image,8.1,0.81,,-7.29" in lines
+    assert ">÷10<" in content
+    assert ">−64<" in content
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "column", "expected"),
+    [
+        (0.9, 0.9, "f1", ("0.000", "same")),
+        (0.9, 0.905, "f1", ("+0.005", "same")),
+        (0.9, 0.91, "f1", ("+0.010", "up1")),
+        (0.9, 0.85, "f1", ("−0.050", "down2")),
+        (0.9, 0.7, "auc", ("−0.200", "down3")),
+        (8.0, 2.0, "seconds_per_image", ("÷4", "down2")),
+        (1.0, 10.0, "seconds_per_image", ("×10", "up3")),
+        (1.0, 1.0, "seconds_per_image", ("×1", "same")),
+        (1.0, 0.0, "seconds_per_image", ("", "none")),
+        (float("nan"), 0.9, "f1", ("", "none")),
+    ],
+)
+def test_difference_text(theirs, mine, column, expected):
+    assert difference_text(theirs, mine, column) == expected
+
+
+def test_key_column_prefers_the_papers_rows():
+    frame = DataFrame({"model": ["VP"] * 5, "percentile": [20, 40, 60, 80, 90], "f1": 0.5})
+    assert key_column(frame, 13) == "percentile"
+    assert key_column(DataFrame({"x": ["a"]}), 6) is None
+
+
+def test_html_table_of_the_paper_thresholds():
+    frame = results(6).assign(threshold_nats=1.25, threshold_percentile=60)
+    assert '1.250 <small class="under">paper 0.216</small>' in html_table(frame, table=6)
+    assert "under" not in html_table(frame.drop(columns=["reported_f1", "reported_auc"]), table=6)
+
+
+def test_broken_figure_is_named(run):
+    (run["figures"] / "figure_05.png").write_bytes(b"not a picture")
+    with pytest.raises(VqadError, match=r"figure_05\.png"):
+        build_report(**run)
+
+
+def test_convert_notebooks_offline_and_only_when_changed(tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    output = nbformat.v4.new_output("stream", text="forty-two\n")
+    cells = [nbformat.v4.new_markdown_cell("# A title"), nbformat.v4.new_code_cell("print(42)", outputs=[output])]
+    notebook.cells = cells
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    convert_notebooks(tmp_path)
+    page = tmp_path / "one.html"
+    content = page.read_text(encoding="utf-8")
+    assert "forty-two" in content
+    assert "<script" not in content
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", content)
+    written = page.stat().st_mtime_ns
+    (tmp_path / "one.ipynb").touch()
+    convert_notebooks(tmp_path)
+    assert page.stat().st_mtime_ns == written
+    cells[0].source = "# Another title"
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    convert_notebooks(tmp_path)
+    assert "Another title" in page.read_text(encoding="utf-8")
+
+
+def test_convert_names_a_broken_notebook(tmp_path):
+    (tmp_path / "bad.ipynb").write_text("{")
+    with pytest.raises(VqadError, match=r"bad\.ipynb"):
+        convert_notebooks(tmp_path)

@@ -1,0 +1,144 @@
+"""Result tables: byte-stable CSV, readable Markdown, the paper's numbers joined row by row."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas import DataFrame
+
+from vqad_lib.errors import VqadError
+from vqad_lib.reporting import tables
+from vqad_lib.reporting.tables import (
+    Labels,
+    beside_paper,
+    labels_of,
+    load_notes,
+    load_table,
+    markdown_table,
+    save_table,
+)
+
+LABELS = Labels(profile="demo", dataset="synthetic", perceptual="", seed=3)
+
+
+def frame() -> DataFrame:
+    return DataFrame(
+        {
+            "model": ["VP", "VT", "GP", "GT"],
+            "threshold_percentile": [60.0, 40.0, np.nan, 90.0],
+            "threshold_nats": [0.00123456789, 1.5, 2.0, np.nan],
+            "f1": [0.9123456, 1.0, 0.5, np.nan],
+            "f1_low": [0.88, 0.97, 0.4, np.nan],
+            "f1_high": [0.94, 1.0, 0.6, np.nan],
+        }
+    )
+
+
+def test_csv_bytes_by_hand(tmp_path):
+    path = save_table(frame(), number=6, labels=LABELS, folder=tmp_path, suffix="_official")
+    assert path == tmp_path / "table_06_official.csv"
+    assert path.read_bytes() == (
+        b"model,threshold_percentile,threshold_nats,f1,f1_low,f1_high,profile,dataset,seed,perceptual\n"
+        b"VP,60,0.00123457,0.912346,0.88,0.94,demo,synthetic,3,\n"
+        b"VT,40,1.5,1,0.97,1,demo,synthetic,3,\n"
+        b"GP,,2,0.5,0.4,0.6,demo,synthetic,3,\n"
+        b"GT,90,,,,,demo,synthetic,3,\n"
+    )
+
+
+def test_markdown_by_hand(tmp_path):
+    path = save_table(frame(), number=6, labels=LABELS, folder=tmp_path, notes="Two\nlines.")
+    assert path.with_suffix(".md").read_bytes().decode() == (
+        "**Table 6. Comparison of F1 and AUC scores for Sample-wise detection**\n\n"
+        "| model | threshold_percentile | threshold_nats | f1 |\n| --- | ---: | ---: | ---: |\n"
+        "| VP | 60 | 0.00123 | 0.912 [0.880, 0.940] |\n| VT | 40 | 1.500 | 1.000 [0.970, 1.000] |\n"
+        "| GP |  | 2.000 | 0.500 [0.400, 0.600] |\n| GT | 90 |  |  |\n\n"
+        "*profile demo · data synthetic · seed 3*\n\nNotes: Two lines.\n"
+    )
+    assert load_notes(tmp_path, 6) == "Two lines."
+    assert load_notes(tmp_path, 7) == ""
+
+
+def test_saving_again_gives_the_same_bytes(tmp_path):
+    first = save_table(frame(), number=6, labels=LABELS, folder=tmp_path / "a")
+    again = save_table(load_table(tmp_path / "a", 6), number=6, labels=LABELS, folder=tmp_path / "b")
+    assert again.read_bytes() == first.read_bytes()
+    assert again.with_suffix(".md").read_bytes() == first.with_suffix(".md").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
+    path = save_table(frame(), number=6, labels=LABELS, folder=tmp_path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(VqadError, match="No space left"):
+        save_table(frame().assign(f1=0.0), number=6, labels=LABELS, folder=tmp_path)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["table_06.csv", "table_06.md"]
+
+
+def test_load_gives_back_labels(tmp_path):
+    labels = Labels(profile="paper", dataset="ucsd_ped2", perceptual="LPIPS vgg, ImageNet", seed=0)
+    for given in (LABELS, labels):
+        save_table(frame(), number=6, labels=given, folder=tmp_path)
+        assert labels_of(load_table(tmp_path, 6)) == given
+    assert labels_of(frame()) is None
+
+
+def test_named_table(tmp_path):
+    path = save_table(frame(), number=0, name="fast_restoration", labels=LABELS, folder=tmp_path)
+    assert path.name == "fast_restoration.csv"
+    assert path.with_suffix(".md").read_text(encoding="utf-8").startswith("**fast restoration**")
+    pd.testing.assert_frame_equal(load_table(tmp_path, 0, name="fast_restoration")[["model"]], frame()[["model"]])
+
+
+def test_unknown_number_and_missing_table(tmp_path):
+    with pytest.raises(VqadError, match="no table 28"):
+        save_table(frame(), number=28, labels=LABELS, folder=tmp_path)
+    with pytest.raises(VqadError, match=r"table_06\.csv"):
+        load_table(tmp_path, 6)
+
+
+def test_beside_paper_joins_by_row_in_our_order():
+    ours = DataFrame({"model": ["GT", "GP", "extra", "VT", "VP"], "f1": [0.1, 0.2, 0.3, 0.4, 0.5]})
+    joined = beside_paper(ours, table=6, key="model")
+    assert list(joined.columns) == ["model", "reported_f1", "reported_auc", "f1"]
+    np.testing.assert_equal(joined["reported_f1"].to_numpy(), [0.985, 0.993, np.nan, 0.917, 0.881])
+    assert list(ours.columns) == ["model", "f1"]
+    pd.testing.assert_frame_equal(beside_paper(joined, table=6, key="model"), joined)
+
+
+@pytest.mark.parametrize("rows", [[20, 40, 60, 80, 90], [20.0, 40.0, 60.0, 80.0, 90.0], ["20", "40", "60", "80", "90"]])
+def test_beside_paper_knows_percentiles_of_any_type(rows):
+    assert list(beside_paper(DataFrame({"percentile": rows}), table=13, key="percentile")["reported_auc"]) == [
+        0.694,
+        0.701,
+        0.727,
+        0.860,
+        0.885,
+    ]
+
+
+def test_beside_paper_seconds():
+    methods = ["Sample-wise", "Pixel-wise", "Light Pixel-wise", "Regenerative"]
+    joined = beside_paper(DataFrame({"method": methods}), table=26, key="method")
+    assert list(joined["reported_seconds_per_image"]) == [0.04, 8.0, 0.12, 0.02]
+
+
+def test_beside_paper_names_missing_rows():
+    with pytest.raises(VqadError, match=r"table 5: our rows lack the paper's Ganomaly, DFKDE"):
+        beside_paper(frame(), table=5, key="model")
+    with pytest.raises(VqadError, match="no column 'method'"):
+        beside_paper(frame(), table=5, key="method")
+
+
+def test_markdown_escapes_and_empty_frames():
+    assert markdown_table(DataFrame({"a": ["x|y\nz"]})) == "| a |\n| --- |\n| x\\|y z |"
+    assert markdown_table(DataFrame({"a": []})).count("\n") == 1
+
+
+@pytest.mark.parametrize(("value", "name"), [(60.0, "60"), (60, "60"), ("VP", "VP"), (0.5, "0.5")])
+def test_row_name(value, name):
+    assert tables.row_name(value) == name

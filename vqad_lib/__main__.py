@@ -1,0 +1,69 @@
+"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish}`. People type make instead."""
+
+import argparse
+import os
+import sys
+
+from vqad_lib.errors import VqadError
+from vqad_lib.workflow.settings import repository_root
+
+
+def main() -> int:
+    """Run one command; a `VqadError` becomes one line on stderr and exit status 1."""
+    arguments = _parser().parse_args()
+    try:
+        {"choose": _choose, "stage": _stage, "finish": _finish}[arguments.command](arguments)
+    except VqadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m vqad_lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    choose = commands.add_parser("choose", help="pick profile and data, and say why")
+    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "jobs"):
+        choose.add_argument(f"--{option}", default="")
+    stage = commands.add_parser("stage", help="execute one notebook if it is out of date")
+    stage.add_argument("notebook")
+    stage.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE")
+    stage.add_argument("--needs", nargs="*", default=[])
+    commands.add_parser("finish", help="write the provenance and the report")
+    return parser
+
+
+def _choose(arguments: argparse.Namespace) -> None:
+    from vqad_lib.workflow.choose import choose
+
+    options = {
+        key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual", "jobs")
+    }
+    choose(repository_root(), **options)
+
+
+def _stage(arguments: argparse.Namespace) -> None:
+    from vqad_lib.files import read_json
+    from vqad_lib.workflow.estimate import announce
+    from vqad_lib.workflow.notebooks import Stage, run_stage
+
+    root = repository_root()
+    parameters = dict(pair.split("=", 1) for pair in arguments.parameter)
+    stage = Stage(root, arguments.notebook, parameters, tuple(arguments.needs))
+    profile = read_json(root / "data" / "derived" / "run.json")["profile"]
+    print(announce(root, stage.name, profile, ended=False), flush=True)
+    run_stage(stage)
+    print(announce(root, stage.name, profile, ended=True), flush=True)
+
+
+def _finish(_arguments: argparse.Namespace) -> None:
+    from vqad_lib.workflow.finish import finish
+
+    finish(repository_root(), os.environ["VQAD_STAGES"].split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""Profiles: every number that a run depends on, read from one YAML file into frozen dataclasses.
+
+Unknown keys and wrong types are refused by name. A profile changes numbers, never code paths.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from vqad_lib.errors import VqadError
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """The synthetic walkway: how many clips of how many frames."""
+
+    __pydantic_config__ = _STRICT
+    train_clips: int
+    test_clips: int
+    frames_per_clip: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data set, at what size, and how it is split (section 3.8)."""
+
+    __pydantic_config__ = _STRICT
+    dataset: Literal["auto", "ucsd_ped2", "synthetic"]
+    image_size_px: int
+    split_seed: int
+    official_validation_clips: int
+    synthetic: SyntheticConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """Encoder, decoder and codebook (Tables 1 and 2; eq. 1-7).
+
+    `channels` lists the width of each resolution, finest first: n entries mean n - 1 halvings.
+    """
+
+    __pydantic_config__ = _STRICT
+    channels: tuple[int, ...]
+    residual_blocks: int
+    norm_groups: int
+    latent_dim: int
+    codebook_size: int
+    codebook_update: Literal["gradient", "running_average"]
+    codebook_decay: float
+    codebook_init_from_data: bool
+    restart_dead_codes: bool
+    beta: float
+    beta_scales: Literal["commitment", "codebook"]
+    reconstruction: Literal["squared", "absolute"]
+    loss_reduction: Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanConfig:
+    """What makes a VQ-VAE a VQ-GAN (eq. 13-16): discriminator, perceptual network, adaptive weight."""
+
+    __pydantic_config__ = _STRICT
+    discriminator_channels: int
+    discriminator_layers: int
+    discriminator_start_epoch: int
+    discriminator_learning_rate_factor: float
+    adversarial: Literal["log", "hinge"]
+    perceptual_network: Literal["vgg", "alex", "squeeze"]
+    perceptual_weights: str
+    perceptual_weight: float
+    adaptive_delta: float
+    adaptive_scale: float
+    adaptive_max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSnailConfig:
+    """PixelSNAIL (section 3.4): 4 pixel blocks of 4 residual blocks, dropout 0.1."""
+
+    __pydantic_config__ = _STRICT
+    channels: int
+    blocks: int
+    residual_blocks: int
+    kernel_px: int
+    heads: int
+    key_dim: int
+    dropout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt2Config:
+    """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1."""
+
+    __pydantic_config__ = _STRICT
+    layers: int
+    heads: int
+    width: int
+    dropout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One network's training: learning rate and stopping (section 4.1)."""
+
+    __pydantic_config__ = _STRICT
+    learning_rate: float
+    batch_size: int
+    max_epochs: int
+    validate_every_epochs: int
+    patience: int
+    precision: Literal["float32", "bfloat16"]
+    compile: bool
+    adam_betas: tuple[float, float]
+    final_learning_rate_factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfigs:
+    """The four networks' training settings."""
+
+    __pydantic_config__ = _STRICT
+    vqvae: TrainingConfig
+    vqgan: TrainingConfig
+    pixelsnail: TrainingConfig
+    gpt2: TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """The four detectors (eq. 9-12)."""
+
+    __pydantic_config__ = _STRICT
+    threshold_percentiles: tuple[int, ...]
+    n_restorations: int
+    weight_temperature: float
+    min_pool_px: int
+    average_pool_px: int
+    chunk_images: int
+    batch_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Bootstrap intervals (section 7 of the design) and the operating point where validation has no anomalies."""
+
+    __pydantic_config__ = _STRICT
+    bootstrap_resamples: int
+    bootstrap_seed: int
+    normal_quantile: float
+    unsupervised_percentile: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One profile; `profiles/<name>.yaml`, field for field."""
+
+    __pydantic_config__ = _STRICT
+    name: str
+    about: str
+    seed: int
+    expected_minutes: float
+    threads_per_stage: int
+    data: DataConfig
+    autoencoder: AutoencoderConfig
+    gan: GanConfig
+    pixelsnail: PixelSnailConfig
+    gpt2: Gpt2Config
+    training: TrainingConfigs
+    detectors: DetectorConfig
+    evaluation: EvaluationConfig
+
+
+def load_profile(path: Path) -> Profile:
+    """Read and check `profiles/<name>.yaml`.
+
+    Raises:
+        VqadError: the file is missing or not YAML, a key is unknown or missing, a value has the wrong type; the
+            message names the file and the key.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise VqadError(f"no profile at {path}: {error.strerror}; profiles there: {known}") from error
+    except yaml.YAMLError as error:
+        raise VqadError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    return profile_from_mapping(content, source=str(path))
+
+
+def profile_from_mapping(content: Any, *, source: str) -> Profile:
+    """Check a mapping, field by field, into a `Profile`; `source` is what an error message calls it.
+
+    Raises:
+        VqadError: as `load_profile`.
+    """
+    try:
+        # JSON mode: strict about types, yet a list is a tuple and 1 is a float
+        profile = TypeAdapter(Profile).validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        problem = {"unexpected_keyword_argument": "unknown key", "missing": "missing key"}.get(
+            first["type"], f"{first['msg']}, got {first['input']!r}"
+        )
+        raise VqadError(f"{source}: {key}: {problem}; compare with profiles/demo.yaml") from error
+    _check_values(profile, source)
+    return profile
+
+
+def _check_values(profile: Profile, source: str) -> None:
+    """Refuse values of the right type that no network can be built from."""
+    size_px, channels = profile.data.image_size_px, profile.autoencoder.channels
+    groups = profile.autoencoder.norm_groups
+    problems = {
+        "data.image_size_px: must be a multiple of 2 ** (len(autoencoder.channels) - 1)": size_px
+        % 2 ** (len(channels) - 1),
+        "autoencoder.channels: each must be a multiple of autoencoder.norm_groups": any(c % groups for c in channels),
+        "gpt2.width: must be a multiple of gpt2.heads": profile.gpt2.width % profile.gpt2.heads,
+        "detectors.threshold_percentiles: each must lie in 0..100": any(
+            not 0 <= p <= 100 for p in profile.detectors.threshold_percentiles
+        ),
+        "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": (
+            profile.evaluation.unsupervised_percentile not in profile.detectors.threshold_percentiles
+        ),
+        "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
+        "evaluation.bootstrap_resamples: must be at least 1": profile.evaluation.bootstrap_resamples < 1,
+        "detectors.n_restorations: must be at least 1": profile.detectors.n_restorations < 1,
+    }
+    for problem, found in problems.items():
+        if found:
+            raise VqadError(f"{source}: {problem}")
+
+
+def section_digest_source(profile: Profile, sections: list[str]) -> str:
+    """Canonical JSON of some sections of a profile, for hashing what a stage depends on.
+
+    Args:
+        sections: dotted field names, for example "data" or "training.vqvae".
+    """
+    whole = dataclasses.asdict(profile)
+    picked = {}
+    for section in sections:
+        value: Any = whole
+        for part in section.split("."):
+            value = value[part]
+        picked[section] = value
+    return json.dumps(picked, sort_keys=True)

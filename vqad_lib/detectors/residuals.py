@@ -1,0 +1,65 @@
+"""From restorations to a heatmap and a score: weighted, smoothed residuals (eq. 11 and 12)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def restoration_weights(images: Tensor, restorations: Tensor, *, temperature: float) -> Tensor:
+    """Trust restorations the more the less they differ from the image: softmax_j(k / sum |Y - X_j|) (eq. 11).
+
+    Args:
+        images: (B, C, H, W) float, Y.
+        restorations: (B, N, C, H, W) float, X_j.
+        temperature: k.
+
+    Returns:
+        (B, N) float, each row sums to 1. A restoration equal to its image counts as differing by 1e-6.
+    """
+    difference = (images[:, None] - restorations).abs().sum((2, 3, 4))
+    return (temperature / difference.clamp_min(1e-6)).softmax(1)
+
+
+def smooth(residual: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tensor:
+    """Remove thin edges, then spread: minimum over 3x3, then average over 7x7 (section 2.4).
+
+    Args:
+        residual: (B, H, W) float.
+        min_pool_px, average_pool_px: odd window sizes; windows are cut at the border, not padded.
+
+    Returns:
+        (B, H, W) float.
+    """
+    x = -F.max_pool2d(-residual[:, None], min_pool_px, stride=1, padding=min_pool_px // 2)
+    x = F.avg_pool2d(x, average_pool_px, stride=1, padding=average_pool_px // 2, count_include_pad=False)
+    return x[:, 0]
+
+
+def anomaly_map(
+    images: Tensor, restorations: Tensor, *, temperature: float, min_pool_px: int, average_pool_px: int
+) -> Tensor:
+    """AS_pixel = sum_j w_j smooth(|Y - X_j|) (eq. 12), averaged over colour channels.
+
+    Smoothing comes before the sum, as the paper says; the minimum makes the order matter. Being positive, a weight
+    may be applied on either side of the smoothing.
+
+    Args:
+        images: (B, C, H, W) float in [-1, 1].
+        restorations: (B, N, C, H, W) float in [-1, 1].
+
+    Returns:
+        (B, H, W) float in [0, 2]; a heatmap, higher is more anomalous.
+    """
+    B, N = restorations.shape[:2]
+    weights = restoration_weights(images, restorations, temperature=temperature)
+    residual = (images[:, None] - restorations).abs().mean(2)  # B N H W
+    smoothed = smooth(residual.flatten(0, 1), min_pool_px=min_pool_px, average_pool_px=average_pool_px)
+    return torch.einsum("bn,bnhw->bhw", weights, smoothed.unflatten(0, (B, N)))
+
+
+def image_score(heatmap: Tensor) -> Tensor:
+    """One number per image: the mean of its heatmap. Eq. 12 gives a map and states no scalar.
+
+    (B, H, W) float -> (B,) float.
+    """
+    return heatmap.mean((1, 2))

@@ -1,0 +1,78 @@
+"""Writing files so that nothing is ever half-written: temporary name, flush to disk, rename."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vqad_lib.errors import VqadError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path`; it takes the name `path` only if the block ends without an error.
+
+    The temporary name keeps the suffix, so writers that go by the suffix (matplotlib, Pillow) work on it.
+
+    Raises:
+        VqadError: the folder cannot be made or written, or the disk is full; what stood at `path` stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise VqadError(
+            f"cannot write {path}: {reason}; free space or make the folder writable, then run again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically (see `atomic_path`)."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` to `path` as UTF-8, atomically."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as indented JSON with sorted keys, atomically."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        VqadError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise VqadError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise VqadError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def digest_of_files(paths: list[Path], *, root: Path) -> str:
+    """SHA-256 over the sorted relative names and contents of files; 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(str(path.relative_to(root)).encode())
+        total.update(b"\0")
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()

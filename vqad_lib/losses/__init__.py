@@ -1,0 +1,1 @@
+"""Pure functions of tensors, one equation each; no network, no state."""

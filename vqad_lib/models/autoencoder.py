@@ -1,0 +1,156 @@
+"""The VQ autoencoder: encoder of Table 1, codebook, decoder of Table 2. VQ-VAE and VQ-GAN share it (section 3.1).
+
+The paper's network has channels (64, 64, 128, 128, 256) at 128x128 down to 8x8. Smaller profiles have fewer entries
+or fewer channels; the order of blocks stays: non-local blocks stand at the coarsest halved resolution, at the latent
+resolution of the decoder, and in the middle. In the decoder each line of Table 2 works at the resolution it gets and
+upsamples last, which is the order the table prints; [21] and its code upsample between the same blocks.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vqad_lib.config import AutoencoderConfig
+from vqad_lib.models.blocks import Downsample, NonLocal, NormSwishConv, Residual, Upsample, check_images
+from vqad_lib.models.quantiser import Quantiser, straight_through
+
+
+class Encoder(nn.Module):
+    """Table 1: (B, 3, H, W) in [-1, 1] -> (B, D, h, w) with h = H / 2 ** (len(channels) - 1)."""
+
+    def __init__(self, channels: tuple[int, ...], *, residual_blocks: int, norm_groups: int, latent_dim: int) -> None:
+        super().__init__()
+        norm, n = {"norm_groups": norm_groups}, residual_blocks
+        self.lines = nn.ModuleDict({"Conv2D": nn.Conv2d(3, channels[0], 3, padding=1)})
+        width = channels[0]
+        for level, out_width in enumerate(channels[:-1]):
+            attends = level == len(channels) - 2
+            blocks = _residuals(width, out_width, n, attends=attends, **norm)
+            name = f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
+            self.lines[f"{level}: {name} + Downsample"] = nn.Sequential(*blocks, Downsample(out_width))
+            width = out_width
+        top = channels[-1]
+        self.lines[f"latent: Residual × {n}"] = nn.Sequential(*_residuals(width, top, n, attends=False, **norm))
+        self.lines["middle: Residual + NonLocal + Residual"] = _middle(top, **norm)
+        self.lines["GroupNorm, Swish, Conv2D"] = NormSwishConv(top, latent_dim, **norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for line in self.lines.values():
+            images = line(images)
+        return images
+
+
+class Decoder(nn.Module):
+    """Table 2: (B, D, h, w) -> (B, 3, H, W). One residual block a line more than the encoder, as [21]."""
+
+    def __init__(self, channels: tuple[int, ...], *, residual_blocks: int, norm_groups: int, latent_dim: int) -> None:
+        super().__init__()
+        norm, n, top = {"norm_groups": norm_groups}, residual_blocks + 1, channels[-1]
+        self.lines = nn.ModuleDict({"Conv2D": nn.Conv2d(latent_dim, top, 3, padding=1)})
+        self.lines["middle: Residual + NonLocal + Residual"] = _middle(top, **norm)
+        self.lines[f"latent: (Residual + NonLocal) × {n}"] = nn.Sequential(
+            *_residuals(top, top, n, attends=True, **norm)
+        )
+        width = top
+        for level in reversed(range(len(channels) - 1)):
+            attends, out_width = level == len(channels) - 2, channels[level]
+            blocks = _residuals(width, out_width, n, attends=attends, **norm)
+            name = f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
+            self.lines[f"{level}: {name} + Upsample"] = nn.Sequential(*blocks, Upsample(out_width))
+            width = out_width
+        self.lines["GroupNorm, Swish, Conv2D"] = NormSwishConv(width, 3, **norm)
+
+    @property
+    def last_weight(self) -> nn.Parameter:
+        """The weight of G_L, the decoder's last layer (eq. 16)."""
+        return self.lines["GroupNorm, Swish, Conv2D"][-1].weight
+
+    def forward(self, z: Tensor) -> Tensor:
+        for line in self.lines.values():
+            z = line(z)
+        return z
+
+
+class VQAutoencoder(nn.Module):
+    """Encoder E, codebook VQ and decoder G: x^ = G(VQ(E(x))) (eq. 3)."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        sizes = {
+            "residual_blocks": config.residual_blocks,
+            "norm_groups": config.norm_groups,
+            "latent_dim": config.latent_dim,
+        }
+        self.encoder = Encoder(config.channels, **sizes)
+        self.decoder = Decoder(config.channels, **sizes)
+        self.quantiser = Quantiser(
+            codebook_size=config.codebook_size,
+            latent_dim=config.latent_dim,
+            update=config.codebook_update,
+            decay=config.codebook_decay,
+            init_from_data=config.codebook_init_from_data,
+            restart_dead=config.restart_dead_codes,
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Reconstruct with gradients, for training.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+
+        Returns:
+            reconstruction (B, 3, H, W), not clamped; z_e and z_q (B, D, h, w); codes (B, h, w) int64.
+
+        Raises:
+            ValueError: images have the wrong shape or type.
+        """
+        check_images(images)
+        z_e = self.encoder(images)
+        z_q, codes = self.quantiser(z_e)
+        return self.decoder(straight_through(z_e, z_q)), z_e, z_q, codes
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes of images (eq. 17 and 18): (B, 3, H, W) float in [-1, 1] -> (B, h, w) int64 in [0, K)."""
+        check_images(images)
+        return self.quantiser.nearest(self.encoder(images))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images of codes: (B, h, w) int64 -> (B, 3, H, W) float, clamped to [-1, 1]."""
+        return self.decoder(self.quantiser.embed(codes)).float().clamp(-1, 1)
+
+
+def _residuals(in_width: int, out_width: int, n: int, *, attends: bool, norm_groups: int) -> list[nn.Module]:
+    blocks: list[nn.Module] = []
+    for i in range(n):
+        blocks.append(Residual(in_width if i == 0 else out_width, out_width, norm_groups=norm_groups))
+        if attends:
+            blocks.append(NonLocal(out_width, norm_groups=norm_groups))
+    return blocks
+
+
+def _middle(width: int, *, norm_groups: int) -> nn.Sequential:
+    return nn.Sequential(
+        Residual(width, width, norm_groups=norm_groups),
+        NonLocal(width, norm_groups=norm_groups),
+        Residual(width, width, norm_groups=norm_groups),
+    )
+
+
+def shape_rows(half: Encoder | Decoder, x: Tensor) -> list[dict[str, str | int]]:
+    """One row per line of Table 1 or 2, measured by sending `x` through the live model.
+
+    Args:
+        half: the encoder or the decoder.
+        x: (1, C, H, W), an input for it.
+
+    Returns:
+        Rows of component, height, width, channels; the first row is the input.
+    """
+    rows = [{"component": "input", "height": x.shape[2], "width": x.shape[3], "channels": x.shape[1]}]
+    with torch.no_grad():
+        for name, line in half.lines.items():
+            x = line(x)
+            component = name.split(": ")[-1]
+            rows.append({"component": component, "height": x.shape[2], "width": x.shape[3], "channels": x.shape[1]})
+    return rows

@@ -1,0 +1,132 @@
+"""PixelSNAIL over code grids (section 3.4): causal convolutions that feed causal attention.
+
+References:
+    [24] Chen et al. 2017, PixelSNAIL: An Improved Autoregressive Generative Model.
+    [25] van den Oord et al. 2016, Pixel Recurrent Neural Networks: masked convolutions.
+
+Differences from [24]: one masked convolution sees all earlier neighbours, above right included, where [24] adds a
+downward and a rightward stream; codes are embedded instead of entering as intensities; the attention is multi-head.
+The published code of the paper attends on a half-size grid and has two residual blocks; this one follows the text.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqad_lib.config import PixelSnailConfig
+from vqad_lib.models.prior import Prior, Steps
+
+
+class CausalConv2d(nn.Conv2d):
+    """A convolution that sees only earlier positions in raster order, and its own if `sees_itself`.
+
+    (B, in_channels, h, w) -> (B, out_channels, h, w). The mask zeroes weights, so the output at position i is a sum
+    in which later positions take part with weight exactly 0.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_px: int, *, sees_itself: bool = True) -> None:
+        if kernel_px % 2 == 0:
+            raise ValueError(f"kernel_px must be odd, got {kernel_px}")
+        super().__init__(in_channels, out_channels, kernel_px, padding=kernel_px // 2)
+        earlier = torch.ones(kernel_px * kernel_px)
+        earlier[kernel_px * kernel_px // 2 + sees_itself :] = 0
+        self.register_buffer("mask", earlier.reshape(1, 1, kernel_px, kernel_px), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight * self.mask, self.bias)
+
+
+class GatedResidual(nn.Module):
+    """ELU, convolution, ELU, dropout, gated convolution, beside a shortcut; `context` joins in the middle.
+
+    (B, channels, h, w) [, (B, context_channels, h, w)] -> (B, channels, h, w).
+    """
+
+    def __init__(self, channels: int, kernel_px: int, *, dropout: float, context_channels: int = 0) -> None:
+        super().__init__()
+        self.conv1 = CausalConv2d(channels, channels, kernel_px)
+        self.conv2 = CausalConv2d(channels, 2 * channels, kernel_px)
+        self.context = nn.Conv2d(context_channels, channels, 1) if context_channels else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        hidden = self.conv1(F.elu(x))
+        if self.context is not None:
+            hidden = hidden + self.context(F.elu(context))
+        hidden = self.conv2(self.dropout(F.elu(hidden)))
+        return x + F.glu(hidden, dim=1)
+
+
+class CausalAttention(nn.Module):
+    """Attention of each position over itself and all earlier ones (eq. 8, with -inf on later positions).
+
+    Queries (B, query_channels, h, w), keys and values from (B, key_channels, h, w) -> (B, heads * key_dim, h, w).
+    """
+
+    def __init__(self, query_channels: int, key_channels: int, *, heads: int, key_dim: int) -> None:
+        super().__init__()
+        self.heads, self.key_dim = heads, key_dim
+        self.to_query = nn.Conv2d(query_channels, heads * key_dim, 1)
+        self.to_key_value = nn.Conv2d(key_channels, 2 * heads * key_dim, 1)
+
+    def forward(self, query_input: Tensor, key_input: Tensor) -> Tensor:
+        B, _, h, w = query_input.shape
+        shape = (B, -1, self.heads, self.key_dim, h * w)
+        query = self.to_query(query_input).reshape(shape)[:, 0].transpose(-1, -2)  # B heads hw key_dim
+        key, value = self.to_key_value(key_input).reshape(shape).transpose(-1, -2).unbind(1)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return mixed.transpose(-1, -2).reshape(B, self.heads * self.key_dim, h, w)
+
+
+class PixelBlock(nn.Module):
+    """Residual blocks that gather the neighbourhood, then attention over all that came before (Fig. 3)."""
+
+    def __init__(self, config: PixelSnailConfig) -> None:
+        super().__init__()
+        width, position = config.channels, 2
+        self.residuals = nn.ModuleList(
+            GatedResidual(width, config.kernel_px, dropout=config.dropout) for _ in range(config.residual_blocks)
+        )
+        self.attention = CausalAttention(
+            width + position, 2 * width + position, heads=config.heads, key_dim=config.key_dim
+        )
+        self.merge = GatedResidual(width, 1, dropout=config.dropout, context_channels=config.heads * config.key_dim)
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        hidden = x
+        for residual in self.residuals:
+            hidden = residual(hidden)
+        context = self.attention(torch.cat([hidden, position], 1), torch.cat([x, hidden, position], 1))
+        return self.merge(hidden, context)
+
+
+class PixelSnail(Prior):
+    """The PixelSNAIL prior; see `Prior` for the interface."""
+
+    def __init__(self, config: PixelSnailConfig, *, codebook_size: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.codebook_size, self.grid = codebook_size, grid
+        width = config.channels
+        self.embedding = nn.Embedding(codebook_size, width)
+        # only the first layer must not see its own position; from there on, "itself" means "the codes before it"
+        self.shift = CausalConv2d(width + 2, width, config.kernel_px, sees_itself=False)
+        self.blocks = nn.ModuleList(PixelBlock(config) for _ in range(config.blocks))
+        self.head = nn.Conv2d(width, codebook_size, 1)
+        rows, columns = (torch.linspace(-1, 1, n) for n in grid)
+        position = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+        self.register_buffer("position", position, persistent=False)  # 1 2 h w
+
+    def logits(self, codes: Tensor) -> Tensor:
+        self.check(codes)
+        position = self.position.expand(len(codes), -1, -1, -1)
+        x = self.embedding(codes).movedim(-1, 1)  # B width h w
+        x = self.shift(torch.cat([x, position.to(x.dtype)], 1))
+        for block in self.blocks:
+            x = block(x, position.to(x.dtype))
+        return self.head(F.elu(x)).movedim(1, -1).float()  # B h w K
+
+    def steps(self, codes: Tensor, *, start: int) -> Steps:
+        from vqad_lib.models.pixelsnail_steps import PixelSnailSteps  # it works on this module's classes
+
+        self.check(codes)
+        return PixelSnailSteps(self, codes, start)

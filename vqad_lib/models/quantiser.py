@@ -1,0 +1,153 @@
+"""The codebook layer VQ: nearest code vectors, learnt by gradient or by running averages (eq. 1 and 2).
+
+References:
+    [20] van den Oord et al. 2018, Neural Discrete Representation Learning; appendix A.1 for the running averages.
+
+Beyond the paper: an initial codebook drawn from data, and dead codes restarted, both as options that are off by
+default. A restarted code gets fresh running averages too, or the old ones would pull it back at the next step.
+"""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DEAD_BELOW = 0.05  # running count per step under which a code is dead; a used code of 128 sees about 5
+
+
+class Quantiser(nn.Module):
+    """Replace each D-vector of a grid by the nearest of K code vectors.
+
+    Args:
+        codebook_size: K.
+        latent_dim: D.
+        update: "gradient" (the codebook loss of eq. 4 moves the codes) or "running_average" ([20], appendix A.1).
+        decay: of the running averages, in (0, 1).
+        init_from_data: take the first training batch's vectors as the initial codebook.
+        restart_dead: move codes that are hardly used onto vectors of the current batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        codebook_size: int,
+        latent_dim: int,
+        update: str = "gradient",
+        decay: float = 0.99,
+        init_from_data: bool = False,
+        restart_dead: bool = False,
+    ) -> None:
+        super().__init__()
+        self.update, self.decay = update, decay
+        self.init_from_data, self.restart_dead = init_from_data, restart_dead
+        initial = torch.empty(codebook_size, latent_dim).uniform_(-1 / codebook_size, 1 / codebook_size)
+        self.codebook = nn.Parameter(initial, requires_grad=update == "gradient")
+        self.register_buffer("running_count", torch.ones(codebook_size))
+        self.register_buffer("running_sum", initial.clone())
+        self.register_buffer("is_initialised", torch.tensor(not init_from_data))
+
+    def nearest(self, z_e: Tensor) -> Tensor:
+        """Index of the nearest code vector in Euclidean distance (eq. 1).
+
+        Args:
+            z_e: (B, D, h, w) float, the encoder's output.
+
+        Returns:
+            (B, h, w) int64 in [0, K); the lowest index among equally near codes.
+
+        Raises:
+            ValueError: z_e is not four-dimensional or its D differs from the codebook's.
+        """
+        if z_e.ndim != 4 or z_e.shape[1] != self.codebook.shape[1]:
+            raise ValueError(f"z_e must be (B, {self.codebook.shape[1]}, h, w), got {tuple(z_e.shape)}")
+        B, D, h, w = z_e.shape
+        vectors = z_e.movedim(1, -1).reshape(-1, D).float()  # Bhw D
+        codebook = self.codebook.float()
+        # |z - e|^2 less |z|^2, which is the same for every code
+        distance = codebook.square().sum(1) - 2 * vectors @ codebook.T  # Bhw K
+        return distance.argmin(1).reshape(B, h, w)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Code vectors of a grid (eq. 2): (B, h, w) int64 -> (B, D, h, w) float."""
+        return F.embedding(codes, self.codebook).movedim(-1, 1)
+
+    def forward(self, z_e: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantise, and in training mode keep the codebook's statistics.
+
+        Args:
+            z_e: (B, D, h, w) float.
+
+        Returns:
+            z_q (B, D, h, w), differentiable in the codebook only, and codes (B, h, w) int64. The straight-through
+            gradient is `straight_through`.
+        """
+        if self.training and not self.is_initialised:
+            self._initialise(z_e.detach())
+        codes = self.nearest(z_e)
+        if self.training and (self.update == "running_average" or self.restart_dead):
+            self._keep_statistics(z_e.detach(), codes)
+        return self.embed(codes), codes
+
+    @torch.no_grad()
+    def _initialise(self, z_e: Tensor) -> None:
+        self.codebook.copy_(self._draw(z_e, len(self.codebook)))
+        self._broadcast(self.codebook.data)
+        self.running_sum.copy_(self.codebook)
+        self.is_initialised.fill_(True)
+
+    def _draw(self, z_e: Tensor, n: int) -> Tensor:
+        """n of the batch's vectors at random, without replacement as long as they last, slightly moved apart."""
+        vectors = z_e.movedim(1, -1).reshape(-1, z_e.shape[1]).float()
+        order = torch.cat([torch.randperm(len(vectors)) for _ in range(-(-n // len(vectors)))])[:n]
+        drawn = vectors[order.to(vectors.device)]
+        return drawn + 1e-3 * vectors.std() * torch.randn(drawn.shape).to(drawn)
+
+    @torch.no_grad()
+    def _keep_statistics(self, z_e: Tensor, codes: Tensor) -> None:
+        K, D = self.codebook.shape
+        vectors = z_e.movedim(1, -1).reshape(-1, D).float()
+        one_hot = F.one_hot(codes.reshape(-1), K).to(vectors)  # Bhw K
+        count, total = one_hot.sum(0), one_hot.T @ vectors  # K, K D
+        if dist.is_available() and dist.is_initialized():  # every process must end with the same codebook
+            dist.all_reduce(count)
+            dist.all_reduce(total)
+        self.running_count.lerp_(count, 1 - self.decay)
+        self.running_sum.lerp_(total, 1 - self.decay)
+        if self.update == "running_average":
+            mean = self.running_sum / self.running_count.clamp_min(1e-5)[:, None]
+            self.codebook.copy_(torch.where(self.running_count[:, None] > 1e-3, mean, self.codebook))
+        if self.restart_dead:
+            self._restart(z_e)
+
+    def _restart(self, z_e: Tensor) -> None:
+        dead = (self.running_count < DEAD_BELOW)[:, None]
+        fresh = self._draw(z_e, len(self.codebook))
+        self._broadcast(fresh)
+        self.codebook.copy_(torch.where(dead, fresh, self.codebook))
+        self.running_sum.copy_(torch.where(dead, fresh, self.running_sum))
+        self.running_count.copy_(torch.where(dead[:, 0], torch.ones_like(self.running_count), self.running_count))
+
+    @staticmethod
+    def _broadcast(tensor: Tensor) -> None:
+        if dist.is_available() and dist.is_initialized():
+            dist.broadcast(tensor, src=0)
+
+
+def straight_through(z_e: Tensor, z_q: Tensor) -> Tensor:
+    """z_q in value, z_e in gradient: the decoder's gradient is copied to the encoder (section 2.1)."""
+    return z_e + (z_q - z_e).detach()
+
+
+def codebook_usage(codes: Tensor, *, codebook_size: int) -> tuple[float, float]:
+    """How much of a codebook is in use.
+
+    Args:
+        codes: any shape, int64 in [0, K).
+        codebook_size: K.
+
+    Returns:
+        The fraction of codes used at least once, in (0, 1], and the perplexity exp(entropy), in [1, K].
+    """
+    share = torch.bincount(codes.reshape(-1), minlength=codebook_size).double() / codes.numel()
+    entropy_nats = -torch.special.xlogy(share, share).sum()
+    return (share > 0).double().mean().item(), entropy_nats.exp().item()

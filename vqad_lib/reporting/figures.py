@@ -1,0 +1,237 @@
+"""One style for every figure: colours that colour-blind readers can tell apart, a footer that says what was run.
+
+``image_grid`` draws Figures 4, 5 and 9-18, ``score_histograms`` Figures 6-8; ``save_figure`` writes any figure so that
+the same figure gives the same bytes.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from vqad_lib.errors import VqadError
+from vqad_lib.files import atomic_path
+from vqad_lib.reporting.tables import Labels
+
+# Okabe and Ito (2008), the orange, sky blue, green, yellow, blue, vermilion and purple of "Color Universal Design"
+COLOURS = {
+    "VP": "#56B4E9",
+    "VT": "#0072B2",
+    "GP": "#E69F00",
+    "GT": "#D55E00",
+    "VQ-VAE": "#009E73",
+    "VQ-GAN": "#CC79A7",
+    "normal": "#0072B2",
+    "anomalous": "#D55E00",
+}
+FULL_NAMES = {
+    "VP": "VQ-VAE + PixelSNAIL",
+    "VT": "VQ-VAE + Transformer",
+    "GP": "VQ-GAN + PixelSNAIL",
+    "GT": "VQ-GAN + Transformer",
+}
+_FOOTER_IN = 0.24
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the whole process: fonts, grid, colours, layout."""
+    palette = [COLOURS[name] for name in ("VT", "GT", "VQ-VAE", "VQ-GAN")]
+    sns.set_theme(context="paper", style="whitegrid", palette=palette)
+    mpl.rcParams.update(
+        {
+            "font.family": "DejaVu Sans",  # ships with matplotlib, so figures look alike on every machine
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "legend.fontsize": 8,
+            "axes.edgecolor": "#555555",
+            "axes.linewidth": 0.7,
+            "grid.color": "#DDDDDD",
+            "grid.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "image.interpolation": "nearest",
+            "pdf.fonttype": 42,
+        }
+    )
+
+
+def save_figure(
+    figure: Figure, *, number: int, labels: Labels, folder: Path, suffix: str = "", name: str | None = None
+) -> Path:
+    """Write figure_NN{suffix}.png (200 dpi) and .pdf with a footer that carries the labels; close the figure.
+
+    Args:
+        number: the paper's figure number, 1-18; ignored where `name` is given.
+        name: file name without ending, for a figure that the paper does not have.
+
+    Returns:
+        The PNG's path.
+
+    Raises:
+        VqadError: the folder cannot be written.
+    """
+    stem = name if name is not None else f"figure_{number:02d}"
+    path = Path(folder) / f"{stem}{suffix}.png"
+    _add_footer(figure, labels.line())
+    # no dates and no versions: the same figure is the same file. The PNG last: whoever sees it may count on the PDF
+    with atomic_path(path.with_suffix(".pdf")) as temporary:
+        figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=200, metadata={"Software": None})
+    plt.close(figure)
+    return path
+
+
+def _add_footer(figure: Figure, text: str) -> None:
+    """A line of small print beneath the drawing, in a strip that the layout leaves free."""
+    strip = _FOOTER_IN / figure.get_figheight()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, strip, 1, 1 - strip))
+    figure.text(0.008, strip * 0.3, text, fontsize=6, color="#666666", ha="left", va="bottom", gid="footer")
+
+
+def image_grid(
+    rows: dict[str, NDArray], *, column_titles: list[str] | None = None, map_label: str = "residual"
+) -> Figure:
+    """Rows of images or maps, a label beside each row.
+
+    Args:
+        rows: row label -> uint8 (n, 3, H, W), 0..255, or float (n, H, W), >= 0. All float maps share one colour
+            scale, from 0 to the largest value, and one colour bar. Rows may differ in n.
+        column_titles: one title a column, above the first row.
+        map_label: what the colour bar shows, with its unit.
+
+    Raises:
+        VqadError: no rows, an array of another shape or type, or too many titles.
+    """
+    for label, images in rows.items():
+        as_images = images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.uint8
+        if not as_images and not (images.ndim == 3 and np.issubdtype(images.dtype, np.floating)):
+            raise VqadError(
+                f"row {label!r}: want uint8 (n, 3, H, W) or float (n, H, W), got {images.dtype} {images.shape}"
+            )
+    columns = max((len(images) for images in rows.values()), default=0)
+    if columns == 0 or len(column_titles or []) > columns:
+        raise VqadError(f"an image grid of {columns} columns cannot carry {len(column_titles or [])} titles")
+    maps = [images for images in rows.values() if images.ndim == 3]
+    largest = max((float(np.nanmax(values)) for values in maps if values.size), default=1.0) or 1.0
+    height, width = next(iter(rows.values())).shape[-2:]
+    cell_in = min(1.25, 7.6 / columns)
+    size_in = (
+        max(4.2, columns * cell_in + 1.2 + 0.7 * bool(maps)),
+        len(rows) * cell_in * height / width + 0.35 + _FOOTER_IN,
+    )
+    figure, axes = plt.subplots(len(rows), columns, figsize=size_in, squeeze=False, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    for row_axes, (label, images) in zip(axes, rows.items(), strict=True):
+        _draw_row(row_axes, label, images, largest)
+    for axis, title in zip(axes[0], column_titles or [], strict=False):
+        axis.set_title(title, fontsize=8, pad=3)
+    if maps:
+        scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, largest), "magma")
+        map_rows = [row for row, images in zip(axes, rows.values(), strict=True) if images.ndim == 3]
+        bar = figure.colorbar(scale, ax=np.stack(map_rows), fraction=0.05, pad=0.02, aspect=18 * len(map_rows) ** 0.5)
+        bar.set_label(map_label)
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _draw_row(axes: NDArray, label: str, images: NDArray, largest: float) -> None:
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(visible=False)
+        sns.despine(ax=axis, left=True, bottom=True)
+    axes[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8, fontsize=8.5)
+    for axis, image in zip(axes, images, strict=False):
+        if image.ndim == 3:
+            axis.imshow(image.transpose(1, 2, 0))  # 3 H W -> H W 3
+        else:
+            axis.imshow(image, cmap="magma", vmin=0, vmax=largest)
+    for axis in axes[len(images) :]:
+        axis.set_facecolor("none")
+
+
+def score_histograms(
+    scores: DataFrame, *, xlabel: str, thresholds: dict[str, float] | None = None, log_scores: bool = False
+) -> Figure:
+    """Normal against anomalous scores, one panel a model, on one score axis (Figures 6-8).
+
+    Args:
+        scores: columns model, label (0 or "normal", 1 or "anomalous"), score (float, any range).
+        xlabel: the score's name with its unit, for example "sample-wise score (nats)".
+        thresholds: model -> decision threshold in the score's unit, drawn as a dashed line.
+        log_scores: a symmetric logarithmic score axis, linear close to zero so that a score of zero has its place.
+
+    Raises:
+        VqadError: a column is missing or there is no score.
+    """
+    missing = {"model", "label", "score"} - set(scores.columns)
+    if missing or scores.empty:
+        raise VqadError(
+            f"score histograms need model, label and score; missing: {', '.join(sorted(missing)) or 'rows'}"
+        )
+    models = [name for name in COLOURS if name in set(scores["model"])]
+    models += sorted(set(scores["model"]) - set(models))
+    columns = min(2, len(models))
+    rows = -(-len(models) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.6 * columns, 2.2 * rows + 0.6), sharex=True, squeeze=False, layout="constrained"
+    )
+    values = scores["score"].to_numpy(dtype=float)
+    # the smallest positive scores are few; the 5th percentile keeps the linear part short and the log part useful
+    linear_up_to = float(np.percentile(np.abs(values[values != 0]), 5)) if np.any(values) else 1.0
+    edges = _bin_edges(values, linear_up_to if log_scores else None)
+    for axis, model in zip(axes.flat, models, strict=False):
+        _draw_histogram(axis, scores[scores["model"] == model], edges)
+        if thresholds and model in thresholds:
+            axis.axvline(thresholds[model], color="#222222", linestyle="--", linewidth=1, label="threshold")
+        axis.set_title(FULL_NAMES.get(model, model) + (f" ({model})" if model in FULL_NAMES else ""))
+        if log_scores:
+            axis.set_xscale("symlog", linthresh=linear_up_to)
+    for axis in axes.flat[len(models) :]:
+        axis.set_visible(False)
+    # axis labels, for the footer's strip does not make room for a supxlabel
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("share of class (%)")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+    return figure
+
+
+def _bin_edges(values: NDArray, linear_up_to: float | None, bins: int = 40) -> NDArray:
+    """Edges of equal width on the axis that is drawn: linear, or symmetric logarithmic."""
+    low, high = float(values.min()), float(values.max())
+    if high <= low:
+        return np.linspace(low - 0.5, low + 0.5, bins + 1)
+    if linear_up_to is None:
+        return np.linspace(low, high, bins + 1)
+    transform = mpl.scale.SymmetricalLogTransform(10, linear_up_to, 1)
+    ends = transform.transform(np.array([low, high]))
+    return transform.inverted().transform(np.linspace(*ends, bins + 1))
+
+
+def _draw_histogram(axis: Axes, scores: DataFrame, edges: NDArray) -> None:
+    # the class as text, whether it came as 0 and 1 or as words; shares, for the classes differ in size
+    words = {0: "normal", 1: "anomalous"}
+    names = np.array([words.get(label, label) for label in scores["label"]])
+    for name in ("normal", "anomalous"):
+        values = scores.loc[names == name, "score"].to_numpy(dtype=float)
+        if len(values):
+            weights = np.full(len(values), 100 / len(values))
+            axis.hist(values, edges, weights=weights, color=COLOURS[name], alpha=0.35, histtype="stepfilled")
+            axis.hist(values, edges, weights=weights, color=COLOURS[name], histtype="step", linewidth=1.3, label=name)
+    axis.grid(visible=False, axis="x")

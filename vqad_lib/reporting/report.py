@@ -1,0 +1,251 @@
+"""One page with every table and figure beside the paper's, readable from disk with no network.
+
+The page is a function of the files under reports/<profile> and figures/<profile> and of `provenance`: no clock, no
+random numbers, so the same inputs give the same bytes.
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+from nbconvert import HTMLExporter
+from PIL import Image
+
+from vqad_lib.errors import VqadError
+from vqad_lib.files import write_text
+from vqad_lib.reporting.comparison import comparison_rows, html_table
+from vqad_lib.reporting.paper_numbers import FIGURE_NUMBERS, TABLE_NUMBERS, Kind, caption_record
+from vqad_lib.reporting.tables import labels_of, load_notes, load_table
+
+SUMMARY_COLUMNS = ["table", "row", "column", "reported", "ours_paper_protocol", "ours_sound", "difference"]
+SECTIONS = {"3.1": "Architecture", "3.9": "Capacity", "4.3": "Results", "5.1": "Running time, light against full"}
+_SUFFIX_TITLES = {"_official": "Official split", "_paper": "The paper's split"}
+
+
+def build_report(
+    *, reports: Path, figures: Path, notebooks: list[str], provenance: dict[str, Any], made_by: dict[str, str]
+) -> Path:
+    """Write reports/<profile>/index.html and summary.csv.
+
+    Args:
+        reports: reports/<profile>; tables are read from its tables/, executed notebooks from its notebooks/.
+        figures: figures/<profile>.
+        notebooks: names of the executed notebooks, without ending, in order.
+        provenance: run facts, shown in this order where present: profile, dataset, perceptual, hardware, seeds,
+            minutes, versions; then any others. Values may be text, numbers, lists or mappings.
+        made_by: "table_06" or "figure_12" -> notebook name.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        VqadError: a table or figure cannot be read, or the page cannot be written.
+    """
+    reports, figures = Path(reports), Path(figures)
+    tables = reports / "tables"
+    entries = [_table_entry(number, tables) for number in TABLE_NUMBERS]
+    entries += [_figure_entry(number, figures, reports) for number in FIGURE_NUMBERS]
+    for entry in entries:
+        entry["notebook"] = _notebook_link(made_by.get(entry["key"]), reports)
+    summary = pd.DataFrame(
+        [row for number in TABLE_NUMBERS for row in comparison_rows(number, tables)], columns=SUMMARY_COLUMNS
+    )
+    page = _template().render(
+        profile=provenance.get("profile", reports.name),
+        facts=_facts(provenance),
+        random_network="random" in str(provenance.get("perceptual", "")).lower(),
+        perceptual=provenance.get("perceptual", ""),
+        groups=_groups(entries),
+        extras=_extra_tables(tables) + _extra_figures(figures, reports),
+        notebooks=[link for link in (_notebook_link(name, reports) for name in notebooks) if link],
+        present=sum(entry["present"] for entry in entries),
+        total=len(entries),
+        closest=_agreement(summary),
+    )
+    write_text(reports / "summary.csv", summary.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    write_text(reports / "index.html", page)
+    return reports / "index.html"
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vqad_lib.reporting", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["lambdas"] = lambda text: Markup(re.sub(r"λ_(\w+)", r"λ<sub>\1</sub>", str(escape(text))))
+    return environment.get_template("report.html.j2")
+
+
+def _entry(kind: Kind, number: int) -> dict[str, Any]:
+    record = caption_record(kind, number)
+    key = f"{kind}_{number:02d}"
+    return {
+        "key": key,
+        "title": f"{kind.capitalize()} {number}",
+        "caption": record.text,
+        "short": _short(record.text),
+        "section": record.section,
+        "note": record.note,
+        "present": False,
+        "bodies": [],
+        "notebook": None,
+    }
+
+
+def _short(text: str) -> str:
+    """A caption for the contents, without the words that most captions share."""
+    text = re.sub(r"^(Comparison of|Performance of Different|Different|Change in|Example of) ", "", text)
+    text = re.sub(
+        r"^(F1 and AUC scores for|Best) |\(seconds per image\) | on validation set$| for N = 5 Restorations", "", text
+    )
+    return text[0].upper() + text[1:]
+
+
+def _table_entry(number: int, folder: Path) -> dict[str, Any]:
+    """A table with its variants: table_06.csv first, then table_06_official.csv and others by name."""
+    entry = _entry("table", number)
+    for path in sorted(folder.glob(f"table_{number:02d}*.csv"), key=lambda path: path.stem):
+        suffix = path.stem.removeprefix(f"table_{number:02d}")
+        entry["bodies"].append(_table_body(folder, number, suffix, None))
+    entry["present"] = bool(entry["bodies"])
+    return entry
+
+
+def _table_body(folder: Path, number: int, suffix: str, name: str | None) -> dict[str, Any]:
+    frame = load_table(folder, number, suffix, name)
+    labels = labels_of(frame)
+    stem = name if name is not None else f"table_{number:02d}"
+    return {
+        "kind": "table",
+        "variant": _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " ").capitalize()),
+        "html": html_table(frame, table=number if name is None else None),
+        "labels": labels.line() if labels else "",
+        "notes": load_notes(folder, number, suffix, name),
+        "csv": f"tables/{stem}{suffix}.csv",
+    }
+
+
+def _figure_entry(number: int, folder: Path, reports: Path) -> dict[str, Any]:
+    entry = _entry("figure", number)
+    for path in sorted(folder.glob(f"figure_{number:02d}*.png"), key=lambda path: path.stem):
+        entry["bodies"].append(_figure_body(path, reports, f"{entry['title']}: {entry['caption']}"))
+    entry["present"] = bool(entry["bodies"])
+    return entry
+
+
+def _figure_body(path: Path, reports: Path, alt: str) -> dict[str, Any]:
+    try:
+        with Image.open(path) as image:
+            width_px, height_px = image.size
+    except OSError as error:
+        raise VqadError(f"cannot read {path}: {error}; delete it and run its notebook again") from error
+    link = Path(os.path.relpath(path, reports)).as_posix()
+    pdf = link.removesuffix(".png") + ".pdf" if path.with_suffix(".pdf").exists() else ""
+    # drawn at 200 dpi: half its pixels is its size on a page at 100 dpi
+    return {"kind": "figure", "src": link, "pdf": pdf, "alt": alt, "width": width_px // 2, "height": height_px // 2}
+
+
+def _extra_tables(folder: Path) -> list[dict[str, Any]]:
+    """Tables that the paper does not have."""
+    known = re.compile(r"table_(0[1-9]|1\d|2[0-7])(_.*)?$")
+    names = sorted(path.stem for path in folder.glob("*.csv") if not known.match(path.stem))
+    return [{"key": name, "title": _title(name), "bodies": [_table_body(folder, 0, "", name)]} for name in names]
+
+
+def _extra_figures(folder: Path, reports: Path) -> list[dict[str, Any]]:
+    """Figures that the paper does not have."""
+    known = re.compile(r"figure_(0[1-9]|1[0-8])(_.*)?$")
+    paths = sorted((path for path in folder.glob("*.png") if not known.match(path.stem)), key=lambda path: path.stem)
+    return [
+        {"key": path.stem, "title": _title(path.stem), "bodies": [_figure_body(path, reports, _title(path.stem))]}
+        for path in paths
+    ]
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").strip().capitalize()
+
+
+def _notebook_link(name: str | None, reports: Path) -> dict[str, str] | None:
+    """The page of an executed notebook, the notebook itself where it was not converted, or its bare name."""
+    if not name:
+        return None
+    for ending in (".html", ".ipynb"):
+        if (reports / "notebooks" / f"{name}{ending}").exists():
+            return {"name": name, "href": f"notebooks/{name}{ending}"}
+    return {"name": name, "href": ""}
+
+
+def _groups(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries under the headings of the contents, order kept."""
+    groups: list[dict[str, Any]] = []
+    for entry in entries:
+        is_table = entry["key"].startswith("table")
+        title = SECTIONS.get(entry["section"], "Appendix: thresholds and times") if is_table else "Figures"
+        if not groups or groups[-1]["title"] != title:
+            groups.append({"title": title, "entries": []})
+        groups[-1]["entries"].append(entry)
+    return groups
+
+
+def _facts(provenance: dict[str, Any]) -> list[tuple[str, str]]:
+    order = ("profile", "dataset", "perceptual", "hardware", "seeds", "seed", "minutes", "versions")
+    keys = [key for key in order if key in provenance] + sorted(key for key in provenance if key not in order)
+    names = {"dataset": "data", "perceptual": "perceptual network", "minutes": "time"}
+    return [(names.get(key, key.replace("_", " ")), _fact(key, provenance[key])) for key in keys]
+
+
+def _fact(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(name, part)}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_fact(key, part) for part in value)
+    if key == "minutes":
+        return f"{value:.1f} min"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _agreement(summary: pd.DataFrame) -> dict[str, Any]:
+    """How many of the paper's scores have one of ours beside them, and how close those are."""
+    scores = summary[summary["column"].isin(["f1", "auc"])]
+    gaps = scores["difference"].dropna().abs()
+    return {
+        "reported": len(scores),
+        "compared": len(gaps),
+        "within": int((gaps <= 0.05).sum()),
+        "median": f"{gaps.median():.3f}" if len(gaps) else "",
+    }
+
+
+def convert_notebooks(folder: Path) -> None:
+    """Write NAME.html beside every executed NAME.ipynb, for reading with no network and no JavaScript.
+
+    A page keeps the SHA-256 of its notebook, and is made again only when that has changed. Formulas stay as they are
+    typed, for setting them would take a script from the network.
+
+    Raises:
+        VqadError: a notebook cannot be read, or a page cannot be written.
+    """
+    exporter = HTMLExporter(
+        template_name="lab", embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
+    )
+    for notebook in sorted(Path(folder).glob("*.ipynb")):
+        page = notebook.with_suffix(".html")
+        mark = f"<!-- notebook sha256 {hashlib.sha256(notebook.read_bytes()).hexdigest()} -->\n"
+        if page.exists() and page.read_text(encoding="utf-8").endswith(mark):
+            continue
+        try:
+            body, _ = exporter.from_filename(str(notebook))
+        except (OSError, ValueError, AttributeError, KeyError) as error:
+            raise VqadError(f"{notebook} is not a notebook ({error}); delete it and run it again") from error
+        # the template's scripts load MathJax, RequireJS and Mermaid
+        body = re.sub(r"<script\b[^>]*>.*?</script>", "", body, flags=re.DOTALL | re.IGNORECASE)
+        write_text(page, body.rstrip("\n") + "\n" + mark)

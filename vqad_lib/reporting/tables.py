@@ -1,0 +1,191 @@
+"""Result tables: CSV that is the same byte for byte when the numbers are, Markdown for people.
+
+A table's columns are its own, then profile, dataset, seed and perceptual, so that a file that has left its folder
+still says what made it.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pandas import DataFrame, Series
+
+from vqad_lib.errors import VqadError
+from vqad_lib.files import write_text
+from vqad_lib.reporting.paper_numbers import caption_record, reported
+
+LABEL_COLUMNS = ("profile", "dataset", "seed", "perceptual")
+_TEXT_LABELS = ("profile", "dataset", "perceptual")
+SCORE_PREFIXES = ("f1", "auc", "auroc", "auprc", "reported_f1", "reported_auc")
+_BESIDE = ("f1", "auc", "seconds_per_image")
+_NOTES_MARK = "\nNotes: "
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What every table and figure carries about the run that made it.
+
+    `perceptual` is "LPIPS alex, random weights (no ImageNet)", "LPIPS vgg, ImageNet", or "" where none was used.
+    """
+
+    profile: str
+    dataset: str
+    perceptual: str
+    seed: int
+
+    def line(self) -> str:
+        """The labels as one line of text."""
+        parts = [f"profile {self.profile}", f"data {self.dataset}", f"seed {self.seed}", self.perceptual]
+        return " · ".join(part for part in parts if part)
+
+
+def table_path(folder: Path, number: int, suffix: str = "", name: str | None = None) -> Path:
+    """Where the CSV of a table lies: folder/table_NN{suffix}.csv, or folder/{name}{suffix}.csv."""
+    stem = name if name is not None else f"table_{number:02d}"
+    return Path(folder) / f"{stem}{suffix}.csv"
+
+
+def save_table(
+    frame: DataFrame,
+    *,
+    number: int,
+    labels: Labels,
+    folder: Path,
+    suffix: str = "",
+    notes: str = "",
+    name: str | None = None,
+) -> Path:
+    """Write one table as CSV, with Markdown beside it.
+
+    Args:
+        frame: the table; its index is dropped.
+        number: the paper's table number, 1-27; ignored where `name` is given.
+        suffix: added to the file name, for example "_official".
+        notes: a sentence or two beneath the Markdown table and on the report page.
+        name: file name without ending, for a table that the paper does not have.
+
+    Returns:
+        The CSV's path. Floats have six significant digits, missing values are empty, lines end in one line feed.
+
+    Raises:
+        VqadError: no such table in the paper, or the folder cannot be written; what stood there before stays.
+    """
+    path = table_path(folder, number, suffix, name)
+    title = name.replace("_", " ") if name is not None else f"Table {number}. {caption_record('table', number).text}"
+    labelled = frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame])
+    labelled = labelled.assign(**{column: getattr(labels, column) for column in LABEL_COLUMNS})
+    parts = [f"**{title}**", markdown_table(frame), f"*{labels.line()}*"]
+    if notes:
+        parts.append(_NOTES_MARK.strip() + " " + " ".join(notes.split()))
+    # the CSV last: whoever sees it may count on the Markdown
+    write_text(path.with_suffix(".md"), "\n\n".join(parts) + "\n")
+    write_text(path, labelled.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return path
+
+
+def load_table(folder: Path, number: int, suffix: str = "", name: str | None = None) -> DataFrame:
+    """Read back what `save_table` wrote, label columns included.
+
+    Raises:
+        VqadError: the table is not there.
+    """
+    path = table_path(folder, number, suffix, name)
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_LABELS, str))
+    except OSError as error:
+        raise VqadError(f"cannot read {path}: {error.strerror}; run the notebook that makes it") from error
+    # an empty label is "", not a missing value
+    return frame.assign(**{column: frame[column].fillna("") for column in _TEXT_LABELS if column in frame})
+
+
+def load_notes(folder: Path, number: int, suffix: str = "", name: str | None = None) -> str:
+    """The notes that `save_table` wrote beneath a table; "" where there are none."""
+    path = table_path(folder, number, suffix, name).with_suffix(".md")
+    content = path.read_text(encoding="utf-8") if path.exists() else ""
+    return content.partition(_NOTES_MARK)[2].strip()
+
+
+def beside_paper(ours: DataFrame, *, table: int, key: str) -> DataFrame:
+    """Put the paper's numbers beside ours, row by row.
+
+    Args:
+        ours: any columns, with `key` among them: the paper's row names (see `paper_numbers.reported`).
+        table: 3-27.
+
+    Returns:
+        A copy of `ours`, in its order, with those of reported_f1, reported_auc, reported_seconds_per_image that the
+        paper's table has, after `key`; NaN in rows that the paper lacks.
+
+    Raises:
+        VqadError: `key` is no column of ours, or a row of the paper's is missing from ours.
+    """
+    if key not in ours:
+        raise VqadError(f"table {table}: no column {key!r} among {', '.join(map(str, ours.columns))}")
+    paper = reported(table)
+    theirs = {row_name(row): row for row in paper.index}
+    names = ours[key].map(row_name)
+    missing = [name for name in theirs if name not in set(names)]
+    if missing:
+        raise VqadError(f"table {table}: our rows lack the paper's {', '.join(missing)} (column {key!r})")
+    result = ours.copy()
+    position = result.columns.get_loc(key) + 1
+    for column in (column for column in _BESIDE if column in paper):
+        values = [paper.at[theirs[name], column] if name in theirs else float("nan") for name in names]
+        result = result.drop(columns=f"reported_{column}", errors="ignore")
+        result.insert(min(position, result.shape[1]), f"reported_{column}", values)
+        position += 1
+    return result
+
+
+def row_name(value: object) -> str:
+    """A row's name as text, so that 20, 20.0 and "20" are one row."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def format_column(column: Series) -> list[str]:
+    """One column as text: scores with 3 decimals, whole numbers without, small numbers with 3 digits, "" if missing."""
+    numbers = column.dropna()
+    floats = pd.api.types.is_float_dtype(column)
+    is_score = str(column.name).startswith(SCORE_PREFIXES)
+    whole = floats and not is_score and bool((numbers == numbers.round()).all())
+    return [_format(value, whole=whole, is_score=is_score) for value in column]
+
+
+def _format(value: object, *, whole: bool, is_score: bool) -> str:
+    if pd.isna(value):
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    if whole:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if is_score or value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+
+
+def fold_intervals(frame: DataFrame) -> DataFrame:
+    """Every column as text, with x_low and x_high folded into x: "0.912 [0.880, 0.940]"."""
+    text = DataFrame({column: format_column(frame[column]) for column in frame}, dtype=str)
+    for column in frame:
+        low, high = f"{column}_low", f"{column}_high"
+        if low in frame and high in frame:
+            folded = zip(text[column], text.pop(low), text.pop(high), strict=True)
+            text[column] = [f"{a} [{b}, {c}]" if a and b and c else a for a, b, c in folded]
+    return text
+
+
+def markdown_table(frame: DataFrame) -> str:
+    """A frame as a Markdown table: 3 decimals, intervals folded, the label columns left out."""
+    text = fold_intervals(frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame]))
+    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in text]
+    lines = [[str(column) for column in text], ["---:" if number else "---" for number in numeric]]
+    lines += [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in text.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def labels_of(frame: DataFrame) -> Labels | None:
+    """The labels that a loaded table carries, or None where it carries none."""
+    if frame.empty or any(column not in frame for column in LABEL_COLUMNS):
+        return None
+    first = frame.iloc[0]
+    values = {field.name: first[field.name] for field in dataclasses.fields(Labels)}
+    return Labels(**{**values, "seed": int(values["seed"])})

@@ -1,0 +1,96 @@
+"""What trains a VQ-VAE and a VQ-GAN: the objectives of eq. 7 and eq. 13-16 (section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from vqad_lib.config import AutoencoderConfig, GanConfig
+from vqad_lib.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
+from vqad_lib.losses.perceptual import PerceptualLoss
+from vqad_lib.losses.vq import codebook_loss, commitment_loss, reconstruction_loss, vq_loss
+from vqad_lib.models.autoencoder import VQAutoencoder
+from vqad_lib.models.discriminator import PatchDiscriminator
+from vqad_lib.training.loop import Losses, Objective
+
+
+def vq_terms(model: nn.Module, images: Tensor, config: AutoencoderConfig) -> tuple[Tensor, Losses]:
+    """Forward pass and the terms of eq. 7.
+
+    Args:
+        model: a `VQAutoencoder`, possibly wrapped.
+        images: (B, 3, H, W) float in [-1, 1].
+
+    Returns:
+        The reconstruction (B, 3, H, W), and () losses "loss" (eq. 7), "reconstruction" (eq. 6), "codebook" (eq. 4,
+        0 where running averages move the codes) and "commitment" (eq. 5).
+    """
+    reconstruction, z_e, z_q, _ = model(images)
+    reduction = {"reduction": config.loss_reduction}
+    l_r = reconstruction_loss(images, reconstruction, kind=config.reconstruction, **reduction)
+    l_vq = codebook_loss(z_e, z_q, **reduction) if config.codebook_update == "gradient" else torch.zeros_like(l_r)
+    l_c = commitment_loss(z_e, z_q, **reduction)
+    total = vq_loss(l_vq, l_r, l_c, beta=config.beta, beta_scales=config.beta_scales)
+    return reconstruction, {"loss": total, "reconstruction": l_r, "codebook": l_vq, "commitment": l_c}
+
+
+def vqvae_objectives(model: VQAutoencoder, config: AutoencoderConfig) -> list[Objective]:
+    """Eq. 7, alone."""
+    return [Objective("vqvae", model, lambda images, _epoch: vq_terms(model, images, config)[1])]
+
+
+class GanTraining:
+    """Eq. 15 for the autoencoder and eq. 13 for the discriminator, on the same batch and the same reconstruction."""
+
+    def __init__(
+        self,
+        model: VQAutoencoder,
+        discriminator: PatchDiscriminator,
+        perceptual: PerceptualLoss | None,
+        *,
+        autoencoder: AutoencoderConfig,
+        gan: GanConfig,
+    ) -> None:
+        self.model, self.discriminator, self.perceptual = model, discriminator, perceptual
+        self.autoencoder, self.gan = autoencoder, gan
+        self.last_weight = model.decoder.last_weight
+        self._reconstruction: Tensor | None = None
+
+    def objectives(self) -> list[Objective]:
+        """The autoencoder first, then the discriminator."""
+        return [
+            Objective("vqgan", self.model, self.autoencoder_loss),
+            Objective(
+                "discriminator",
+                self.discriminator,
+                self.discriminator_loss,
+                self.gan.discriminator_learning_rate_factor,
+            ),
+        ]
+
+    def autoencoder_loss(self, images: Tensor, epoch: int) -> Losses:
+        """L = L_r + L_p + L_vq + beta L_c + lambda L_GAN (eq. 15); monitored without the last term, which is a game."""
+        reconstruction, terms = vq_terms(self.model, images, self.autoencoder)
+        self._reconstruction = reconstruction.detach()
+        l_p = torch.zeros_like(terms["loss"])
+        if self.perceptual is not None:
+            l_p = self.gan.perceptual_weight * self.perceptual(images, reconstruction)
+        monitored = terms["loss"] + l_p
+        terms |= {"loss": monitored, "monitored": monitored, "perceptual": l_p}
+        if self.model.training and epoch >= self.gan.discriminator_start_epoch:
+            l_gan = generator_loss(self.discriminator(reconstruction), kind=self.gan.adversarial)
+            weight = adaptive_weight(
+                terms["reconstruction"] + l_p,
+                l_gan,
+                self.last_weight,
+                delta=self.gan.adaptive_delta,
+                scale=self.gan.adaptive_scale,
+                maximum=self.gan.adaptive_max,
+            )
+            terms |= {"loss": monitored + weight * l_gan, "adversarial": l_gan, "adaptive_weight": weight}
+        return terms
+
+    def discriminator_loss(self, images: Tensor, epoch: int) -> Losses:
+        """-L_GAN (eq. 13) on the reconstruction that the autoencoder just made; nothing before the start epoch."""
+        if epoch < self.gan.discriminator_start_epoch:
+            return {"loss": sum(p.sum() for p in self.discriminator.parameters()) * 0.0}
+        real, fake = self.discriminator(images), self.discriminator(self._reconstruction)
+        return {"loss": discriminator_loss(real, fake, kind=self.gan.adversarial)}

@@ -1,0 +1,1 @@
+"""How the parts are run: opening a run, its stages, executing notebooks, provenance. Nothing here is science."""

@@ -1,0 +1,91 @@
+"""The first thing `make paper` does: pick profile, data set and number of jobs, and say what was picked and why.
+
+The choice is written to data/derived/run.json, which every stage depends on; it is rewritten only if it changes.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from vqad_lib.data.sources import choose_dataset
+from vqad_lib.data.splits import available_protocols
+from vqad_lib.errors import VqadError
+from vqad_lib.files import read_json, write_json, write_text
+from vqad_lib.workflow.settings import configured, load_frames, locate
+
+
+def choose(
+    root: Path, *, profile: str, dataset: str, data_root: str, seed: str, perceptual: str, jobs: str
+) -> dict[str, str]:
+    """Decide and write data/derived/run.json and data/derived/run.mk.
+
+    Args:
+        profile: "" to pick "paper" where a CUDA device and UCSD Ped2 are there, else "demo".
+        dataset, data_root, seed, perceptual: see `open_run`.
+        jobs: notebooks at a time; "" for one per core up to 4 without CUDA (each stage then uses the profile's
+            threads), one with CUDA.
+
+    Raises:
+        VqadError: the profile or the data are not usable.
+    """
+    cuda = _has_cuda()
+    name, why = _profile(root, profile, dataset, data_root, cuda)
+    loaded = configured(name, seed=seed, perceptual=perceptual)
+    chosen, folder, reason = locate(root, loaded, dataset, data_root)
+    job_count = int(jobs) if jobs else (1 if cuda else min(os.cpu_count() or 1, 4))
+    print(f"profile   {name}: {why}")
+    print(f"data      {chosen}: {reason}")
+    print(f"seed      {loaded.seed}; {job_count} notebook(s) at a time; about {loaded.expected_minutes:g} min")
+    _warn_of_other_data(root, name, chosen)
+    # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
+    frames = load_frames(root, loaded, chosen, str(folder or ""))
+    settings = {
+        "profile": name,
+        "dataset": chosen,
+        "data_root": os.path.relpath(folder, root) if folder else "",
+        "seed": str(loaded.seed),
+        "perceptual": loaded.gan.perceptual_weights,
+        "data_digest": frames.digest,
+    }
+    path = root / "data" / "derived" / "run.json"
+    if not path.exists() or read_json(path) != settings:
+        write_json(path, settings)
+    variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
+    write_text(root / "data" / "derived" / "run.mk", "".join(f"{k} := {v}\n" for k, v in variables.items()))
+    return settings
+
+
+def _profile(root: Path, profile: str, dataset: str, data_root: str, cuda: bool) -> tuple[str, str]:
+    if profile:
+        return profile, "as asked for by PROFILE="
+    try:
+        absolute = str((root / data_root).resolve()) if data_root else ""
+        found = choose_dataset(dataset or "auto", absolute, root)[0] == "ucsd_ped2"
+    except VqadError:
+        found = False  # the same call with the profile at hand reports it
+    if cuda and found:
+        return "paper", "a CUDA device and UCSD Ped2 are here; the small one: make paper PROFILE=demo"
+    missing = " and ".join(w for w, there in (("CUDA device", cuda), ("UCSD Ped2", found)) if not there)
+    return (
+        "demo",
+        f"no {missing} here, and both are needed for the paper's sizes; all the same: make paper PROFILE=paper",
+    )
+
+
+def _has_cuda() -> bool:
+    """Ask the driver, not torch: importing torch takes seconds, and this runs before every `make paper`."""
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listing.returncode == 0 and b"GPU" in listing.stdout
+
+
+def _warn_of_other_data(root: Path, profile: str, dataset: str) -> None:
+    path = root / "reports" / profile / "provenance.json"
+    if path.exists() and (before := read_json(path).get("dataset")) not in (None, dataset):
+        print(
+            f"note      reports/{profile} and figures/{profile} hold results on {before}; they will be replaced",
+            file=sys.stderr,
+        )

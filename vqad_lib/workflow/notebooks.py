@@ -1,0 +1,200 @@
+"""Execute one notebook as a Make target: only if what it depends on has changed, and never half.
+
+The notebook runs under a working name; when it has ended well it moves to its place, and a manifest with the digests
+of all it depended on is written last. A notebook that fails is kept aside, with its error, and leaves no manifest.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from vqad_lib import __version__
+from vqad_lib.config import section_digest_source
+from vqad_lib.errors import VqadError
+from vqad_lib.files import read_json, write_json
+from vqad_lib.workflow.digests import code_digest, digest, notebook_digest
+from vqad_lib.workflow.settings import configured
+
+SHOW_PROGRESS_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One execution of one notebook.
+
+    Attributes:
+        root: of the repository.
+        notebook: its stem, for example "02_train_autoencoder".
+        parameters: what distinguishes this execution, for example {"autoencoder": "vqvae", "protocol": "paper"}.
+        needs: names of the stages before it.
+    """
+
+    root: Path
+    notebook: str
+    parameters: dict[str, str]
+    needs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Notebook and parameter values, for example "02_train_autoencoder_vqvae_paper"."""
+        return "_".join([self.notebook, *self.parameters.values()])
+
+    @property
+    def source(self) -> Path:
+        """The notebook itself."""
+        return self.root / "notebooks" / f"{self.notebook}.ipynb"
+
+
+def run_stage(stage: Stage) -> bool:
+    """Execute the notebook unless its manifest is up to date.
+
+    Returns:
+        Whether it was executed.
+
+    Raises:
+        VqadError: the notebook failed; the message is the error's own, and where the failed notebook is kept.
+    """
+    settings = read_json(stage.root / "data" / "derived" / "run.json")
+    manifests = stage.root / "data" / "derived" / settings["profile"] / "manifests"
+    manifest_path = manifests / f"{stage.name}.json"
+    wanted = _inputs_digest(stage, settings, manifests)
+    outputs = _outputs(stage, settings["profile"])
+    if manifest_path.exists():
+        manifest = read_json(manifest_path)
+        if manifest["inputs"] == wanted and all((stage.root / output).exists() for output in manifest["outputs"]):
+            os.utime(manifest_path)
+            return False
+    manifest_path.unlink(missing_ok=True)
+    started = time.time()
+    _execute(stage, settings)
+    missing = [output for output in outputs if not (stage.root / output).exists()]
+    if missing:
+        raise VqadError(f"{stage.name} ended without writing {', '.join(missing)}")
+    write_json(
+        manifest_path,
+        {
+            "stage": stage.name,
+            "inputs": wanted,
+            "outputs": outputs,
+            "seconds": round(time.time() - started, 1),
+            "started_at": round(started),
+            "finished_at": round(time.time()),
+        },
+    )
+    return True
+
+
+def stage_table(root: Path) -> dict[str, dict]:
+    """notebooks/stages.yaml: what each notebook depends on and makes."""
+    return yaml.safe_load((root / "notebooks" / "stages.yaml").read_text(encoding="utf-8"))
+
+
+def _inputs_digest(stage: Stage, settings: dict, manifests: Path) -> str:
+    entry = stage_table(stage.root)[stage.notebook]
+    profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
+    sections = [section.format(**stage.parameters) for section in entry["profile"]]
+    return digest(
+        __version__,
+        notebook_digest(stage.source),
+        section_digest_source(profile, [*sections, "name", "seed", "threads_per_stage"]),
+        code_digest(stage.root, ["config.py", *entry["code"]]),
+        settings["data_digest"],
+        json.dumps(stage.parameters, sort_keys=True),
+        *(read_json(manifests / f"{need}.json")["inputs"] for need in stage.needs),
+    )
+
+
+def _outputs(stage: Stage, profile: str) -> list[str]:
+    """Files that the stage must leave, relative to the root."""
+    templates = stage_table(stage.root)[stage.notebook].get("outputs", [])
+    values = {"profile": profile, **stage.parameters}
+    return [f"reports/{profile}/notebooks/{stage.name}.ipynb", *(t.format(**values) for t in templates)]
+
+
+def _execute(stage: Stage, settings: dict) -> None:
+    import papermill  # seconds to import, and most calls have nothing to do
+    from traitlets.config import Config
+
+    parameters = {key: settings[key] for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
+    parameters |= stage.parameters
+    _check_parameters(stage, parameters, papermill.inspect_notebook(str(stage.source)))
+    folder = stage.root / "reports" / settings["profile"] / "notebooks"
+    working, failed = folder / ".working" / f"{stage.name}.ipynb", folder / "failed" / f"{stage.name}.ipynb"
+    working.parent.mkdir(parents=True, exist_ok=True)
+    failed.unlink(missing_ok=True)
+    try:
+        with _ProgressLines(stage.name):
+            papermill.execute_notebook(
+                str(stage.source),
+                str(working),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(stage.root / "notebooks"),
+                start_timeout=120,
+                # sockets instead of ports: kernels that start side by side cannot race for one
+                config=Config(KernelManager={"transport": "ipc"}),
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            )
+    except papermill.PapermillExecutionError as error:
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(working, failed)
+        reason = " ".join(str(error.evalue).split())
+        kind = "" if error.ename == "VqadError" else f"{error.ename}: "
+        kept = failed.relative_to(stage.root)
+        raise VqadError(f"{stage.name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
+    _strip_papermill_metadata(working)
+    os.replace(working, folder / f"{stage.name}.ipynb")
+
+
+def _check_parameters(stage: Stage, parameters: dict, known: dict) -> None:
+    """Papermill only warns of a parameter that the notebook does not have."""
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise VqadError(f"{stage.source.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+
+
+def _strip_papermill_metadata(path: Path) -> None:
+    """Leave out times and paths of this machine, so that two equal runs give equal notebooks where they can."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook["metadata"].pop("papermill", None)
+    for cell in notebook["cells"]:
+        cell["metadata"].pop("papermill", None)
+        cell["metadata"].pop("execution", None)
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class _ProgressLines:
+    """Show on the terminal, every few seconds, the newest progress of the kernel; see `vqad_lib.progress`."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.ended = name, threading.Event()
+        self.folder = tempfile.TemporaryDirectory()
+        self.file = Path(self.folder.name) / "progress"
+
+    def __enter__(self) -> None:
+        os.environ["VQAD_PROGRESS_FILE"] = str(self.file)
+        self.thread = threading.Thread(target=self._show, daemon=True)
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        os.environ.pop("VQAD_PROGRESS_FILE", None)
+        self.folder.cleanup()
+
+    def _show(self) -> None:
+        last = ""
+        while not self.ended.wait(SHOW_PROGRESS_EVERY_S):
+            line = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
+            if line and line != last:
+                print(f"    {self.name} | {line}", file=sys.stderr, flush=True)
+                last = line

@@ -1,0 +1,146 @@
+"""Rows of the result tables, from the scores alone (Tables 6-9, 11-24), for any split."""
+
+import numpy as np
+import pandas as pd
+
+from vqad_lib.data.leak import nearest_training_frame
+from vqad_lib.evaluation.results import paper_row, result_row
+from vqad_lib.evaluation.selection import clip_auroc
+from vqad_lib.workflow.run import Run
+from vqad_lib.workflow.scores import chosen_percentiles, load_scores
+from vqad_lib.workflow.stages import AUTOENCODERS, COMBINATIONS
+
+NEAREST = "nearest training frame"
+
+
+def combination_scores(run: Run, protocol: str) -> dict[str, pd.DataFrame]:
+    """Tidy scores of the four combinations: "VP", "VT", "GP", "GT" -> `load_scores`."""
+    return {
+        name: load_scores(run, autoencoder=autoencoder, prior=prior, protocol=protocol)
+        for (autoencoder, prior), name in COMBINATIONS.items()
+    }
+
+
+def detector_rows(run: Run, scores: dict[str, pd.DataFrame], *, detector: str, protocol: str) -> pd.DataFrame:
+    """Tables 6, 7 and 8: one row per combination, test images, percentiles chosen on validation.
+
+    The paper's protocol and the sound one may choose different percentiles: threshold_percentile and threshold_nats
+    belong to the former, sound_percentile to the latter.
+
+    Args:
+        scores: see `combination_scores`.
+        detector: "sample_wise", "pixel_wise" or "light_pixel_wise".
+        protocol: the split.
+    """
+    rows = []
+    for model, tidy in scores.items():
+        tidy = tidy[tidy["detector"] == detector]
+        validation, test = (tidy[tidy["split"] == split] for split in ("validation", "test"))
+        chosen = chosen_percentiles(validation, detector, run.profile.evaluation.unsupervised_percentile)
+        at = {use: (_at(validation, p), _at(test, p)) for use, p in chosen.items()}
+        rows.append(
+            {
+                "model": model,
+                "threshold_percentile": chosen["paper"],
+                "threshold_nats": at["paper"][1]["threshold_nats"].iloc[0],
+                **paper_row(at["paper"][1], what=f"{model}, {detector}, {protocol}"),
+                "sound_percentile": chosen["sound"],
+                **_sound(run, *at["sound"], protocol=protocol, what=f"{model}, {detector}, {protocol}"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def regenerative_rows(run: Run, scores: dict[str, pd.DataFrame], *, protocol: str) -> pd.DataFrame:
+    """Table 9: one row per autoencoder, test images. The prior plays no part; PixelSNAIL's files are read."""
+    rows = []
+    for kind, title in AUTOENCODERS.items():
+        tidy = scores[COMBINATIONS[kind, "pixelsnail"]]
+        tidy = tidy[tidy["detector"] == "regenerative"]
+        validation, test = (tidy[tidy["split"] == split] for split in ("validation", "test"))
+        what = f"{title}, regenerative, {protocol}"
+        rows.append(
+            {"model": title, **paper_row(test, what), **_sound(run, validation, test, protocol=protocol, what=what)}
+        )
+    return pd.DataFrame(rows)
+
+
+def sweep_rows(run: Run, tidy: pd.DataFrame, *, model: str, detector: str) -> pd.DataFrame:
+    """Tables 13-24: one row per percentile, on the validation images, as the paper has them.
+
+    The decision threshold of f1 is chosen on the same images, so these rows choose, and Tables 6-8 report.
+    """
+    validation = tidy[(tidy["detector"] == detector) & (tidy["split"] == "validation")]
+    rows = []
+    for percentile, at in validation.groupby("threshold_percentile"):
+        what = f"{model}, {detector}, validation at percentile {percentile}"
+        rows.append(
+            {
+                "model": model,
+                "percentile": percentile,
+                "threshold_nats": at["threshold_nats"].iloc[0],
+                **paper_row(at, what),
+                **_sound(run, at, at, protocol="paper", what=what),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def nearest_frame_scores(run: Run, protocol: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Validation and test frames scored by the distance to the nearest training frame, no model at all.
+
+    Returns:
+        Two frames with image_id, clip, label, score (root mean squared grey-level difference, 0..255).
+    """
+    subsets, index, images = run.subsets(protocol), run.frames.index, run.frames.images
+    training = np.asarray(images[subsets == "train"])
+    found = []
+    for subset in ("validation", "test"):
+        rows = subsets == subset
+        distance, _ = nearest_training_frame(np.asarray(images[rows]), training)
+        found.append(index.loc[rows, ["image_id", "clip", "label"]].assign(score=distance))
+    return found[0], found[1]
+
+
+def nearest_frame_row(run: Run, protocol: str) -> dict[str, object]:
+    """The row "nearest training frame", with the columns of the result tables that apply."""
+    validation, test = nearest_frame_scores(run, protocol)
+    what = f"{NEAREST}, {protocol}"
+    return {
+        "model": NEAREST,
+        **paper_row(test, what),
+        **_sound(run, validation, test, protocol=protocol, what=what),
+    }
+
+
+def clip_rows(run: Run, scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """AUROC on split "official" averaged in each of the ways in use: micro, micro after scaling per clip, macro."""
+    rows = []
+    for model, tidy in scores.items():
+        for detector, per_detector in tidy[tidy["split"] == "test"].groupby("detector"):
+            for percentile, at in per_detector.groupby("threshold_percentile"):
+                names = {"model": model, "detector": detector, "threshold_percentile": percentile}
+                what = f"{model}, {detector}, official"
+                rows.append(names | clip_auroc(at["label"], at["score"], at["clip"], what=what))
+    _, test = nearest_frame_scores(run, "official")
+    names = {"model": NEAREST, "detector": NEAREST, "threshold_percentile": -1}
+    rows.append(names | clip_auroc(test["label"], test["score"], test["clip"], what=NEAREST))
+    return pd.DataFrame(rows)
+
+
+def method_rows(full: pd.DataFrame, light: pd.DataFrame, models: tuple[str, str]) -> pd.DataFrame:
+    """Tables 11 and 12: rows of Tables 7 and 8 for two combinations, named as the paper names them."""
+    picked = []
+    for table, method in ((full, "Pixel-wise"), (light, "Light-Pixel-wise")):
+        rows = table[table["model"].isin(models)]
+        picked.append(rows.assign(model=rows["model"] + f" ({method})"))
+    return pd.concat(picked, ignore_index=True)
+
+
+def _at(tidy: pd.DataFrame, percentile: int) -> pd.DataFrame:
+    return tidy[tidy["threshold_percentile"] == percentile]
+
+
+def _sound(run: Run, validation: pd.DataFrame, test: pd.DataFrame, *, protocol: str, what: str) -> dict[str, float]:
+    config = run.profile.evaluation
+    return result_row(validation, test, config=config, by_clip=protocol == "official", what=what)

@@ -1,0 +1,102 @@
+"""A run: one profile on one data set with one seed, and where everything of it lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vqad_lib.config import Profile
+from vqad_lib.data.frames import FrameSet
+from vqad_lib.data.splits import available_protocols, split_frames
+from vqad_lib.losses.labels import perceptual_label
+from vqad_lib.reporting.tables import Labels
+from vqad_lib.workflow.settings import configured, load_frames, repository_root
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a notebook works with.
+
+    Attributes:
+        root: of the repository.
+        profile: every number, with SEED and PERCEPTUAL already put in.
+        frames: images, index and masks.
+        device: where networks run.
+    """
+
+    root: Path
+    profile: Profile
+    frames: FrameSet
+    device: torch.device
+
+    @property
+    def labels(self) -> Labels:
+        """What every table and figure of the run says of itself."""
+        gan = self.profile.gan
+        return Labels(
+            profile=self.profile.name,
+            dataset=self.frames.title,
+            perceptual=perceptual_label(network=gan.perceptual_network, weights=gan.perceptual_weights),
+            seed=self.profile.seed,
+        )
+
+    @property
+    def tables(self) -> Path:
+        """reports/<profile>/tables."""
+        return self.root / "reports" / self.profile.name / "tables"
+
+    @property
+    def figures(self) -> Path:
+        """figures/<profile>."""
+        return self.root / "figures" / self.profile.name
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The splits that the data set allows: "paper", and "official" where there are clips."""
+        return available_protocols(self.frames.dataset)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the codes."""
+        side = self.profile.data.image_size_px // 2 ** (len(self.profile.autoencoder.channels) - 1)
+        return side, side
+
+    def subsets(self, protocol: str) -> np.ndarray:
+        """(n,) str: "train", "validation", "test" or "unused" for each frame."""
+        return split_frames(
+            self.frames.index,
+            protocol=protocol,
+            seed=self.profile.data.split_seed,
+            validation_clips=self.profile.data.official_validation_clips,
+        )
+
+    def images(self, rows: np.ndarray) -> torch.Tensor:
+        """Frames by row number or mask: (m, 3, H, W) uint8 on the device."""
+        return torch.from_numpy(np.ascontiguousarray(self.frames.images[rows])).to(self.device)
+
+    def scores_path(self, protocol: str, autoencoder: str, prior: str) -> Path:
+        """The tidy parquet of one combination."""
+        return self.root / "reports" / self.profile.name / "scores" / protocol / f"{autoencoder}_{prior}.parquet"
+
+
+def open_run(
+    profile: str, *, dataset: str = "", data_root: str = "", seed: int | str = "", perceptual: str = ""
+) -> Run:
+    """Load the profile and the frames (decoded at first use), and set the number of threads.
+
+    Args:
+        profile: "smoke", "demo", "paper", or any other file in profiles/.
+        dataset: "auto", "ucsd_ped2", "synthetic" or "folder"; "" for the profile's.
+        data_root: where the data set lies; relative to the repository.
+        seed, perceptual: see `configured`.
+
+    Raises:
+        VqadError: profile or data are not usable; the message says which key or file.
+    """
+    root = repository_root()
+    loaded = configured(profile, seed=seed, perceptual=perceptual)
+    if loaded.threads_per_stage:
+        torch.set_num_threads(loaded.threads_per_stage)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Run(root, loaded, load_frames(root, loaded, dataset, data_root), device)

@@ -1,0 +1,76 @@
+"""The scores of a combination: every percentile on validation images, the chosen ones on test images."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from vqad_lib.detectors.sample_wise import thresholds_at
+from vqad_lib.detectors.scoring import NO_THRESHOLD, RESTORATIONS, Jobs, score_frames
+from vqad_lib.errors import VqadError
+from vqad_lib.evaluation.selection import choose_percentile
+from vqad_lib.files import atomic_path
+from vqad_lib.workflow.run import Run
+from vqad_lib.workflow.stages import detectors, parts_folder
+
+
+def score_combination(run: Run, *, autoencoder: str, prior: str, protocol: str) -> pd.DataFrame:
+    """Score validation and test images of a trained combination, and write them to its parquet.
+
+    The thresholds are percentiles of the surprise of all codes of the whole validation set (section 4.3). Restoration
+    is dear, so test images are restored at the percentiles that validation chose, by the paper's and by the sound
+    protocol; where validation has no anomalies (split "official") that is the profile's
+    `evaluation.unsupervised_percentile`, and no other is swept.
+
+    Args:
+        autoencoder: "vqvae" or "vqgan".
+        prior: "pixelsnail" or "gpt2".
+        protocol: "paper" or "official".
+
+    Returns:
+        The tidy scores, see `score_frames`.
+    """
+    names = {"autoencoder_kind": autoencoder, "prior_kind": prior, "protocol": protocol}
+    scorer, folder, index = detectors(run, **names), parts_folder(run, **names), run.frames.index
+    subsets, labels = run.subsets(protocol), index["label"].to_numpy()
+    rows = {subset: np.flatnonzero(subsets == subset) for subset in ("validation", "test")}
+    images = {subset: run.images(rows[subset]) for subset in rows}
+
+    has_anomalies = labels[rows["validation"]].any()
+    fallback = run.profile.evaluation.unsupervised_percentile
+    percentiles = scorer.config.threshold_percentiles if has_anomalies else (fallback,)
+    thresholds = thresholds_at(scorer.surprise(images["validation"]), percentiles)
+
+    unchanged: Jobs = {"sample_wise": thresholds, "regenerative": {NO_THRESHOLD: math.nan}}
+    jobs = unchanged | dict.fromkeys(RESTORATIONS, thresholds)
+    options = {"folder": folder}
+    validation = score_frames(
+        scorer, images["validation"], index.iloc[rows["validation"]], jobs, subset="validation", **options
+    )
+    jobs = unchanged | {
+        detector: {p: thresholds[p] for p in sorted(chosen_percentiles(validation, detector, fallback).values())}
+        for detector in RESTORATIONS
+    }
+    test = score_frames(scorer, images["test"], index.iloc[rows["test"]], jobs, subset="test", **options)
+    scores = pd.concat([validation, test], ignore_index=True)
+    with atomic_path(run.scores_path(protocol, autoencoder, prior)) as temporary:
+        scores.to_parquet(temporary, index=False)
+    return scores
+
+
+def chosen_percentiles(validation: pd.DataFrame, detector: str, fallback: int) -> dict[str, int]:
+    """The threshold percentile that validation scores choose for a detector, by protocol ("paper", "sound")."""
+    rows = validation[validation["detector"] == detector]
+    return {p: choose_percentile(rows, protocol=p, fallback=fallback) for p in ("paper", "sound")}
+
+
+def load_scores(run: Run, *, autoencoder: str, prior: str, protocol: str) -> pd.DataFrame:
+    """The parquet of a combination.
+
+    Raises:
+        VqadError: it has not been scored yet.
+    """
+    path = run.scores_path(protocol, autoencoder, prior)
+    if not path.exists():
+        raise VqadError(f"no scores at {path}; run `make paper PROFILE={run.profile.name}` or notebook 04_score first")
+    return pd.read_parquet(path)

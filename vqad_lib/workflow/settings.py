@@ -1,0 +1,63 @@
+"""What a run is made of before any network is: the repository, the profile with its overrides, the frames.
+
+Apart from `run`, so that the commands of the Makefile that only compare digests need not import torch.
+"""
+
+import functools
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from vqad_lib.config import Profile, load_profile
+from vqad_lib.data.frames import FrameSet, prepare_frames
+from vqad_lib.data.sources import choose_dataset
+from vqad_lib.errors import VqadError
+
+
+def repository_root() -> Path:
+    """The folder that holds profiles/ and notebooks/: VQAD_ROOT, or the nearest one above the working folder.
+
+    Raises:
+        VqadError: there is none.
+    """
+    start = Path(os.environ.get("VQAD_ROOT") or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "profiles").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")
+
+
+def configured(profile: str, *, seed: int | str = "", perceptual: str = "") -> Profile:
+    """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value)."""
+    loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
+    if seed != "":
+        loaded = replace(loaded, seed=_as_seed(seed))
+    if perceptual:
+        loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=perceptual))
+    return loaded
+
+
+def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[str, Path | None, str]:
+    """Which data set, where, and why; see `choose_dataset`."""
+    absolute = str((root / data_root).resolve()) if data_root else ""
+    return choose_dataset(dataset or profile.data.dataset, absolute, root)
+
+
+@functools.lru_cache(maxsize=2)
+def load_frames(root: Path, profile: Profile, dataset: str, data_root: str) -> FrameSet:
+    """The prepared frames of a run; decoded at first use, then mapped from data/derived/frames."""
+    chosen, folder, _ = locate(root, profile, dataset, data_root)
+    return prepare_frames(
+        dataset=chosen,
+        data_root=folder,
+        size_px=profile.data.image_size_px,
+        cache_dir=root / "data" / "derived" / "frames",
+        synthetic=profile.data.synthetic,
+    )
+
+
+def _as_seed(seed: int | str) -> int:
+    try:
+        return int(seed)
+    except ValueError as error:
+        raise VqadError(f"SEED must be a whole number, got {seed!r}") from error
