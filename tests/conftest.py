@@ -79,7 +79,7 @@ PROFILE: dict[str, Any] = {
         "dropout": 0.1,
     },
     "gpt2": {"layers": 2, "heads": 2, "width": 16, "dropout": 0.1},
-    "training": {name: TINY_TRAINING for name in ("vqvae", "vqgan", "pixelsnail", "gpt2")},
+    "training": dict.fromkeys(("vqvae", "vqgan", "pixelsnail", "gpt2"), TINY_TRAINING),
     "detectors": {
         "threshold_percentiles": [20, 50, 90],
         "n_restorations": 2,

@@ -68,6 +68,11 @@ def read_json(path: Path) -> Any:
         raise VqadError(f"{path} is not valid JSON ({error}); delete it and run again") from error
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, on one line; its type's name where it says nothing, as an `EOFError` of torch.load."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def digest_of_files(paths: list[Path], *, root: Path) -> str:
     """SHA-256 over the sorted relative names and contents of files; 64 hexadecimal digits."""
     total = hashlib.sha256()

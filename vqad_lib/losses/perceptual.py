@@ -14,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vqad_lib.errors import VqadError
+from vqad_lib.files import first_line
 
 NETWORKS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 
@@ -70,9 +71,8 @@ def _fill_backbone(model: lpips.LPIPS, network: str, path: Path, advice: str) ->
     try:
         plain.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # unpickling fails in many ways; each means the same to the user
-        first_line = str(error).strip().splitlines()[0]
         raise VqadError(
-            f"gan.perceptual_weights: {path} is no state dict of {NETWORKS[network]}: {first_line}; {advice}"
+            f"gan.perceptual_weights: {path} is no state dict of {NETWORKS[network]}: {first_line(error)}; {advice}"
         ) from error
     # lpips cuts the same layers into slices, and keeps their numbers as names
     layers = dict(plain.features.named_children())

@@ -84,9 +84,10 @@ class Quantiser(nn.Module):
         if self.training and not self.is_initialised:
             self._initialise(z_e.detach())
         codes = self.nearest(z_e)
+        z_q = self.embed(codes)  # before the codes move: eq. 2 takes the vectors that eq. 1 found nearest
         if self.training and (self.update == "running_average" or self.restart_dead):
             self._keep_statistics(z_e.detach(), codes)
-        return self.embed(codes), codes
+        return z_q, codes
 
     @torch.no_grad()
     def _initialise(self, z_e: Tensor) -> None:

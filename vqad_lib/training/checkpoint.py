@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from vqad_lib.errors import VqadError
-from vqad_lib.files import read_json, write_bytes, write_json
+from vqad_lib.files import first_line, read_json, write_bytes, write_json
 
 
 @dataclass
@@ -68,8 +68,9 @@ def load_checkpoint(folder: Path, state: TrainingState, *, device: torch.device)
     """
     if not (folder / "latest.json").exists():
         return False
-    newest = folder / read_json(folder / "latest.json")["checkpoint"]
+    newest = folder
     try:
+        newest = folder / read_json(folder / "latest.json")["checkpoint"]
         for network, module in state.networks.items():
             module.load_state_dict(load_file(newest / f"{network}.safetensors", device=str(device)))
         saved = torch.load(newest / "optimisers.pt", map_location="cpu", weights_only=True)
@@ -79,10 +80,11 @@ def load_checkpoint(folder: Path, state: TrainingState, *, device: torch.device)
         if torch.cuda.is_available() and "cuda" in saved["random_state"]:
             torch.cuda.set_rng_state(saved["random_state"]["cuda"])
         progress: dict[str, Any] = read_json(newest / "progress.json")
-    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise VqadError(f"the checkpoint in {newest} is damaged ({reason}); delete {folder} to train anew") from error
-    state.epoch, state.history = progress["epoch"], progress["history"]
+        state.epoch, state.history = progress["epoch"], progress["history"]
+    except Exception as error:  # unpickling fails in many ways; each means the same to the user
+        raise VqadError(
+            f"the checkpoint in {newest} is damaged ({first_line(error)}); delete {folder} to train anew"
+        ) from error
     return True
 
 
@@ -100,5 +102,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise VqadError(f"cannot load weights from {path}: {reason}; delete its folder to train anew") from error
+        raise VqadError(
+            f"cannot load weights from {path}: {first_line(error)}; delete its folder to train anew"
+        ) from error

@@ -131,7 +131,7 @@ def _execute(stage: Stage, settings: dict) -> None:
     working.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
     try:
-        with _ProgressLines(stage.name):
+        with _ProgressLines(stage.name), tempfile.TemporaryDirectory() as sockets:
             papermill.execute_notebook(
                 str(stage.source),
                 str(working),
@@ -140,8 +140,8 @@ def _execute(stage: Stage, settings: dict) -> None:
                 progress_bar=False,
                 cwd=str(stage.root / "notebooks"),
                 start_timeout=120,
-                # sockets instead of ports: kernels that start side by side cannot race for one
-                config=Config(KernelManager={"transport": "ipc"}),
+                # sockets in a folder of their own instead of ports: kernels that start side by side cannot race
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
     except papermill.PapermillExecutionError as error:

@@ -124,6 +124,9 @@ def _frames_of(run: Run, protocol: str, part: str) -> Tensor:
 def _fit(run: Run, kind: str, objectives: list[Objective], train: Tensor, validation: Tensor, folder: Path) -> None:
     config = getattr(run.profile.training, kind)
     options = {"batch_size": config.batch_size, "seed": run.profile.seed}
+    if config.compile and run.device.type == "cuda":
+        for objective in objectives:
+            objective.network.compile()
     fit(
         objectives,
         train=Batches(train, shuffle=True, **options),

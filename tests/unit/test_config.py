@@ -1,0 +1,190 @@
+"""Profiles: a valid mapping loads, and each mistake is refused in one line that names it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vqad_lib.config import Profile, load_profile, profile_from_mapping, section_digest_source
+from vqad_lib.errors import VqadError
+
+PROFILES = Path(__file__).parents[2] / "profiles"
+
+
+def changed(mapping: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`mapping` with the dotted `key` set to `value`."""
+    *outer, last = key.split(".")
+    inner = mapping
+    for part in outer:
+        inner = inner[part]
+    inner[last] = value
+    return mapping
+
+
+def refused(content: Any) -> str:
+    """The message with which a mapping is refused."""
+    with pytest.raises(VqadError) as caught:
+        profile_from_mapping(content, source="my.yaml")
+    message = str(caught.value)
+    assert message.startswith("my.yaml: ")
+    assert "\n" not in message
+    return message
+
+
+def test_valid_mapping_becomes_a_profile(profile_mapping: dict[str, Any]) -> None:
+    profile = profile_from_mapping(profile_mapping, source="my.yaml")
+    assert profile.autoencoder.channels == (4, 8)
+    assert profile.autoencoder.beta == 1.5
+    assert profile.expected_minutes == 1.0
+    assert isinstance(profile.expected_minutes, float)
+    assert profile.training.gpt2.final_learning_rate_factor == 1.0
+    assert profile.detectors.threshold_percentiles == (20, 50, 90)
+
+
+def test_mapping_covers_every_field(profile_mapping: dict[str, Any]) -> None:
+    def fields(part: Any) -> Any:
+        if not dataclasses.is_dataclass(part):
+            return None
+        return {field.name: fields(getattr(part, field.name)) for field in dataclasses.fields(part)}
+
+    def keys(part: Any) -> Any:
+        return {key: keys(value) for key, value in part.items()} if isinstance(part, dict) else None
+
+    for training in profile_mapping["training"].values():
+        training["final_learning_rate_factor"] = 1.0
+    assert fields(profile_from_mapping(profile_mapping, source="my.yaml")) == keys(profile_mapping)
+
+
+def test_profile_is_frozen(profile_mapping: dict[str, Any]) -> None:
+    profile = profile_from_mapping(profile_mapping, source="my.yaml")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profile.gpt2.width = 3
+
+
+def test_a_file_loads_as_its_mapping(profile_mapping: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(profile_mapping))
+    assert load_profile(path) == profile_from_mapping(profile_mapping, source="my.yaml")
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
+def test_profiles_of_the_project_load(name: str) -> None:
+    profile = load_profile(PROFILES / f"{name}.yaml")
+    assert isinstance(profile, Profile)
+    assert profile.name == name
+
+
+@pytest.mark.parametrize("key", ["speed", "gan.speed", "data.synthetic.speed", "training.vqgan.speed"])
+def test_unknown_key_is_named(profile_mapping: dict[str, Any], key: str) -> None:
+    assert refused(changed(profile_mapping, key, 1)).startswith(f"my.yaml: {key}: unknown key")
+
+
+@pytest.mark.parametrize("key", ["seed", "gan", "autoencoder.beta", "data.synthetic.seed", "training.gpt2.patience"])
+def test_missing_key_is_named(profile_mapping: dict[str, Any], key: str) -> None:
+    *outer, last = key.split(".")
+    inner = profile_mapping
+    for part in outer:
+        inner = inner[part]
+    del inner[last]
+    assert refused(profile_mapping).startswith(f"my.yaml: {key}: missing key")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "0"),
+        ("seed", 1.5),
+        ("seed", True),
+        ("name", 3),
+        ("autoencoder.beta", "large"),
+        ("autoencoder.beta", None),
+        ("autoencoder.restart_dead_codes", "yes"),
+        ("autoencoder.reconstruction", "cubed"),
+        ("data.dataset", "mnist"),
+        ("gan", [1, 2]),
+        ("training.vqvae.precision", "float16"),
+    ],
+)
+def test_wrong_type_is_named_with_the_value(profile_mapping: dict[str, Any], key: str, value: Any) -> None:
+    message = refused(changed(profile_mapping, key, value))
+    assert message.startswith(f"my.yaml: {key}: ")
+    assert f"got {value!r}" in message
+
+
+def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[str, Any]) -> None:
+    message = refused(changed(profile_mapping, "autoencoder.channels", [4, "8"]))
+    assert message.startswith("my.yaml: autoencoder.channels.1: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("data.image_size_px", 15, "data.image_size_px"),
+        ("data.image_size_px", 0, "data.image_size_px"),
+        ("autoencoder.channels", [4, 9], "autoencoder.channels"),
+        ("autoencoder.channels", [], "autoencoder.channels"),
+        ("autoencoder.norm_groups", 0, "autoencoder.norm_groups"),
+        ("autoencoder.codebook_size", 0, "autoencoder.codebook_size"),
+        ("autoencoder.latent_dim", -1, "autoencoder.latent_dim"),
+        ("gan.discriminator_channels", 0, "gan.discriminator_channels"),
+        ("gpt2.width", 15, "gpt2.width"),
+        ("gpt2.heads", 0, "gpt2.heads"),
+        ("gpt2.dropout", 1.5, "gpt2.dropout"),
+        ("pixelsnail.kernel_px", 4, "pixelsnail.kernel_px"),
+        ("pixelsnail.kernel_px", 1, "pixelsnail.kernel_px"),
+        ("pixelsnail.heads", 0, "pixelsnail.heads"),
+        ("pixelsnail.dropout", -0.1, "pixelsnail.dropout"),
+        ("training.vqvae.batch_size", 0, "training.vqvae.batch_size"),
+        ("training.gpt2.max_epochs", 0, "training.gpt2.max_epochs"),
+        ("training.vqgan.validate_every_epochs", 0, "training.vqgan.validate_every_epochs"),
+        ("detectors.threshold_percentiles", [20, 101], "detectors.threshold_percentiles"),
+        ("detectors.threshold_percentiles", [], "evaluation.unsupervised_percentile"),
+        ("detectors.n_restorations", 0, "detectors.n_restorations"),
+        ("detectors.min_pool_px", 2, "detectors.min_pool_px"),
+        ("detectors.average_pool_px", 0, "detectors.average_pool_px"),
+        ("detectors.chunk_images", 0, "detectors.chunk_images"),
+        ("detectors.batch_rows", 0, "detectors.batch_rows"),
+        ("evaluation.unsupervised_percentile", 33, "evaluation.unsupervised_percentile"),
+        ("evaluation.normal_quantile", 1.5, "evaluation.normal_quantile"),
+        ("evaluation.bootstrap_resamples", 0, "evaluation.bootstrap_resamples"),
+    ],
+)
+def test_value_that_nothing_can_be_built_from_is_named(
+    profile_mapping: dict[str, Any], key: str, value: Any, named: str
+) -> None:
+    assert refused(changed(profile_mapping, key, value)).startswith(f"my.yaml: {named}: must")
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 3])
+def test_anything_but_a_mapping_is_refused(content: Any) -> None:
+    assert "(top level)" in refused(content)
+
+
+def test_missing_file_names_the_profiles_that_are_there(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.yaml").write_text("")
+    with pytest.raises(VqadError, match=r"no profile at .*absent\.yaml: No such file.*; profiles there: a, b$"):
+        load_profile(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"a: b: c", b"caf\xe9: 1", b"\x00"])
+def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(VqadError, match=r"broken\.yaml is not valid YAML") as caught:
+        load_profile(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_digest_source_holds_the_named_sections_only(profile_mapping: dict[str, Any]) -> None:
+    sections = ["training.vqvae", "seed"]
+    source = section_digest_source(profile_from_mapping(profile_mapping, source="my.yaml"), sections)
+    expected = {"seed": 0, "training.vqvae": profile_mapping["training"]["vqvae"] | {"final_learning_rate_factor": 1.0}}
+    assert json.loads(source) == expected
+    elsewhere = changed(profile_mapping, "gpt2.layers", 5)
+    assert section_digest_source(profile_from_mapping(elsewhere, source="my.yaml"), sections) == source
+    within = changed(profile_mapping, "seed", 1)
+    assert section_digest_source(profile_from_mapping(within, source="my.yaml"), sections) != source

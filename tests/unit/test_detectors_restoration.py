@@ -1,0 +1,295 @@
+"""Restoration: three algorithms that agree code for code, by hand and at random, and the draws behind them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vqad_lib.detectors.noise import addressed_uniforms
+from vqad_lib.detectors.restoration import draw_codes, restore
+from vqad_lib.detectors.sample_wise import thresholds_at
+from vqad_lib.models.prior import Prior, Steps, code_nll
+
+ALGORITHMS = ["incremental", "jump_ahead", "plain"]
+PERCENTILES = (20, 40, 60, 80, 90)
+FULL, ONCE = "after_every_replacement", "once"
+
+
+def rows_of(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """n random grids for the tiny priors, and noise for them."""
+    codes = torch.randint(7, (n, 4, 5), generator=torch.Generator().manual_seed(seed))
+    noise = addressed_uniforms(seed=seed, image_ids=[f"image {i}" for i in range(n)], n_restorations=1, grid=(4, 5))
+    return codes, noise[:, 0]
+
+
+def thresholds_of(prior: Prior, codes: Tensor) -> dict[int, float]:
+    return thresholds_at(code_nll(prior.logits(codes), codes).numpy(), PERCENTILES)
+
+
+class Chain(Prior):
+    """A Markov chain over a grid, from a table of probabilities; counts its full passes."""
+
+    def __init__(self, first: list[float], following: list[list[float]], grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.first, self.following = torch.tensor(first).log(), torch.tensor(following).log()
+        self.codebook_size, self.grid, self.passes = len(first), grid, 0
+
+    def logits(self, codes: Tensor) -> Tensor:
+        self.passes += 1
+        rows = codes.flatten(1)
+        later = self.following[rows[:, :-1]]
+        together = torch.cat([self.first.expand(len(rows), 1, -1), later], 1)
+        return together.reshape(len(rows), *self.grid, self.codebook_size)
+
+    def steps(self, codes: Tensor, *, start: int) -> Steps:  # noqa: ARG002
+        return ChainSteps(self)
+
+
+class ChainSteps(Steps):
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+
+    def logits_at(self, position: int, codes: Tensor) -> Tensor:
+        if position == 0:
+            return self.chain.first.expand(len(codes), -1)
+        return self.chain.following[codes[:, position - 1]]
+
+
+@pytest.fixture
+def chain() -> Chain:
+    """Likes to start with 0 and to stay where it is."""
+    stay = [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]
+    return Chain([0.9, 0.05, 0.05], stay, (1, 4))
+
+
+# --- draws
+
+
+def test_draw_is_the_inverse_of_the_cumulated_probabilities_by_numpy() -> None:
+    generator = np.random.default_rng(0)
+    logits, uniforms = generator.normal(0, 2, (40, 3, 6)), generator.uniform(size=(40, 3))
+    exponent = np.exp(logits)
+    cumulated = np.cumsum(exponent / exponent.sum(-1, keepdims=True), -1)
+    expected = [
+        [np.searchsorted(c, u, side="right") for c, u in zip(*row, strict=True)]
+        for row in zip(cumulated, uniforms, strict=True)
+    ]
+    drawn = draw_codes(torch.from_numpy(logits), torch.from_numpy(uniforms))
+    assert drawn.dtype == torch.int64
+    np.testing.assert_array_equal(drawn.numpy(), expected)
+
+
+@pytest.mark.parametrize(("uniform", "code"), [(0.0, 0), (0.2499, 0), (0.25, 1), (0.4999, 1), (0.5, 3), (0.999999, 3)])
+def test_draw_at_the_edges_by_hand(uniform: float, code: int) -> None:
+    logits = torch.tensor([0.25, 0.25, 0.0, 0.5]).log()  # code 2 is impossible, and never drawn
+    assert draw_codes(logits, torch.tensor(uniform, dtype=torch.float64)).item() == code
+
+
+def test_draw_stays_in_range_where_the_sum_rounds_below_one() -> None:
+    logits = torch.randn(500, 128, generator=torch.Generator().manual_seed(0))
+    last = torch.full((500,), np.nextafter(1.0, 0.0), dtype=torch.float64)
+    assert draw_codes(logits, last).unique().tolist() == [127]
+
+
+def test_drawn_frequencies_are_the_probabilities() -> None:
+    probability = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    n = 20_000
+    uniforms = addressed_uniforms(seed=0, image_ids=["a"], n_restorations=1, grid=(1, n)).flatten()
+    drawn = draw_codes(probability.log().expand(n, 4), uniforms)
+    frequency = torch.bincount(drawn, minlength=4) / n
+    deviation = (probability * (1 - probability) / n).sqrt()
+    assert ((frequency - probability).abs() < 4 * deviation).all()
+
+
+# --- by hand
+
+
+def test_once_looks_at_the_original_codes_only(chain: Chain) -> None:
+    codes = torch.tensor([[[1, 1, 1, 1]]])
+    noise = torch.full(codes.shape, 0.5, dtype=torch.float64)
+    # the start is unlikely; each following 1 is likely after a 1
+    restored = restore(chain, codes, threshold_nats=math.log(2), noise=noise, recompute=ONCE)
+    assert restored.tolist() == [[[0, 1, 1, 1]]]
+    assert codes.tolist() == [[[1, 1, 1, 1]]]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_looking_again_makes_the_next_code_unlikely(chain: Chain, algorithm: str) -> None:
+    codes = torch.tensor([[[1, 1, 1, 1]], [[0, 0, 0, 0]], [[0, 0, 2, 2]]])
+    noise = torch.full(codes.shape, 0.5, dtype=torch.float64)
+    noise[0, 0, 2] = 0.93  # cumulated after a 0: 0.9, 0.95, 1 -> code 1, after which the last 1 is likely
+    restored = restore(chain, codes, threshold_nats=math.log(2), noise=noise, recompute=FULL, algorithm=algorithm)
+    assert restored.tolist() == [[[0, 0, 1, 1]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]]
+    assert codes.tolist() == [[[1, 1, 1, 1]], [[0, 0, 0, 0]], [[0, 0, 2, 2]]]
+
+
+@pytest.mark.parametrize("recompute", [FULL, ONCE])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_code_at_the_threshold_stays(chain: Chain, recompute: str, algorithm: str) -> None:
+    codes = torch.tensor([[[1, 1, 1, 1]]])
+    noise = torch.zeros(codes.shape, dtype=torch.float64)
+    at_threshold = code_nll(chain.logits(codes), codes)[0, 0, 0].item()  # -log 0.05, as computed
+    options = {"noise": noise, "recompute": recompute, "algorithm": algorithm}
+    assert torch.equal(restore(chain, codes, threshold_nats=at_threshold, **options), codes)
+    below = restore(chain, codes, threshold_nats=at_threshold - 1e-3, **options)
+    assert below[0, 0, 0].item() == 0
+
+
+@pytest.mark.parametrize(("algorithm", "passes"), [("plain", 4), ("jump_ahead", 3), ("incremental", 1)])
+def test_passes_of_the_prior(chain: Chain, algorithm: str, passes: int) -> None:
+    codes = torch.tensor([[[1, 1, 1, 1]], [[0, 0, 0, 0]]])
+    noise = torch.full(codes.shape, 0.5, dtype=torch.float64)
+    noise[0, 0, 1] = 0.93  # two replacements: 0, then 1 again
+    restored = restore(chain, codes, threshold_nats=math.log(2), noise=noise, recompute=FULL, algorithm=algorithm)
+    assert restored[0].tolist() == [[0, 1, 1, 1]]
+    assert chain.passes == passes  # plain: one a position; jump ahead: one a replaced code, and one more
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("limit", "full", "once"),
+    [
+        (0, [1, 2, 2, 1], [1, 2, 2, 1]),
+        (1, [0, 2, 2, 1], [0, 2, 2, 1]),
+        (2, [0, 0, 2, 1], [0, 0, 2, 1]),
+        (3, [0, 0, 0, 1], [0, 0, 2, 0]),
+        (None, [0, 0, 0, 0], [0, 0, 2, 0]),
+        (99, [0, 0, 0, 0], [0, 0, 2, 0]),
+    ],
+)
+def test_max_replacements_in_raster_order(
+    chain: Chain, algorithm: str, limit: int | None, full: list[int], once: list[int]
+) -> None:
+    codes = torch.tensor([[[1, 2, 2, 1]]])
+    uniforms = {FULL: [0.5, 0.5, 0.5, 0.5], ONCE: [0.5, 0.01, 0.5, 0.01]}
+    for recompute, expected in ((FULL, full), (ONCE, once)):
+        noise = torch.tensor(uniforms[recompute], dtype=torch.float64).reshape(1, 1, 4)
+        restored = restore(
+            chain,
+            codes,
+            threshold_nats=math.log(2),
+            noise=noise,
+            recompute=recompute,
+            algorithm=algorithm,
+            max_replacements=limit,
+        )
+        assert restored.flatten().tolist() == expected, recompute
+
+
+# --- against the plain algorithm, on both networks
+
+
+@pytest.mark.parametrize("percentile", PERCENTILES)
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_fast_algorithms_equal_the_plain_one(tiny_prior: Prior, percentile: int, rows: int) -> None:
+    codes, noise = rows_of(rows, seed=rows)
+    options = {"threshold_nats": thresholds_of(tiny_prior, codes)[percentile], "noise": noise, "recompute": FULL}
+    plain = restore(tiny_prior, codes, algorithm="plain", **options)
+    assert not torch.equal(plain, codes)
+    assert torch.equal(restore(tiny_prior, codes, algorithm="incremental", **options), plain)
+    assert torch.equal(restore(tiny_prior, codes, algorithm="jump_ahead", **options), plain)
+
+
+@settings(max_examples=12)
+@given(
+    name=st.sampled_from(["pixelsnail", "gpt2"]),
+    rows=st.integers(1, 6),
+    seed=st.integers(0, 2**32),
+    percentile=st.sampled_from(PERCENTILES),
+    max_replacements=st.one_of(st.none(), st.integers(0, 20)),
+)
+def test_fast_algorithms_equal_the_plain_one_for_any_rows(
+    tiny_priors: dict[str, Prior], name: str, rows: int, seed: int, percentile: int, max_replacements: int | None
+) -> None:
+    prior, (codes, noise) = tiny_priors[name], rows_of(rows, seed)
+    options = {
+        "threshold_nats": thresholds_of(prior, codes)[percentile],
+        "noise": noise,
+        "recompute": FULL,
+        "max_replacements": max_replacements,
+    }
+    plain = restore(prior, codes, algorithm="plain", **options)
+    assert torch.equal(restore(prior, codes, algorithm="incremental", **options), plain)
+    assert torch.equal(restore(prior, codes, algorithm="jump_ahead", **options), plain)
+    replaced = (plain != codes).sum((1, 2)).max().item()
+    assert replaced <= (20 if max_replacements is None else max_replacements)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("recompute", [FULL, ONCE])
+def test_rows_do_not_depend_on_their_batch_or_order(tiny_prior: Prior, recompute: str, algorithm: str) -> None:
+    codes, noise = rows_of(7, seed=3)
+    threshold = thresholds_of(tiny_prior, codes)[60]
+
+    def restored(rows: list[int]) -> Tensor:
+        return restore(
+            tiny_prior,
+            codes[rows],
+            threshold_nats=threshold,
+            noise=noise[rows],
+            recompute=recompute,
+            algorithm=algorithm,
+        )
+
+    together = restored(list(range(7)))
+    order = [4, 0, 6, 2, 5, 1, 3]
+    assert torch.equal(restored(order), together[order])
+    assert torch.equal(torch.cat([restored([0, 1, 2]), restored([3]), restored([4, 5, 6])]), together)
+
+
+def test_looking_again_differs_from_looking_once(tiny_prior: Prior) -> None:
+    codes, noise = rows_of(6, seed=4)
+    options = {"threshold_nats": thresholds_of(tiny_prior, codes)[40], "noise": noise}
+    full = restore(tiny_prior, codes, recompute=FULL, **options)
+    once = restore(tiny_prior, codes, recompute=ONCE, **options)
+    assert not torch.equal(full, once)
+    first = (once != codes).flatten(1).int().argmax(1)  # up to its first replacement a row is treated alike
+    for row, end in enumerate(first.tolist()):
+        assert torch.equal(full[row].flatten()[: end + 1], once[row].flatten()[: end + 1])
+
+
+@pytest.mark.parametrize("percentile", PERCENTILES)
+def test_once_replaces_exactly_the_codes_above_the_threshold(tiny_prior: Prior, percentile: int) -> None:
+    codes, noise = rows_of(8, seed=5)
+    logits = tiny_prior.logits(codes)
+    nll = code_nll(logits, codes).numpy()
+    threshold = thresholds_of(tiny_prior, codes)[percentile]
+    exceeds = nll > threshold
+    assert exceeds.mean() == pytest.approx(1 - percentile / 100, abs=0.01)
+    exponent = np.exp(logits.double().numpy())
+    cumulated = np.cumsum(exponent / exponent.sum(-1, keepdims=True), -1)
+    drawn = (cumulated <= noise.numpy()[..., None]).sum(-1)
+    restored = restore(tiny_prior, codes, threshold_nats=threshold, noise=noise, recompute=ONCE)
+    np.testing.assert_array_equal(restored.numpy(), np.where(exceeds, drawn, codes.numpy()))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_threshold_below_all_surprise_resamples_the_whole_grid(tiny_prior: Prior, algorithm: str) -> None:
+    codes, noise = rows_of(3, seed=6)
+    options = {"threshold_nats": -1.0, "noise": noise, "recompute": FULL, "algorithm": algorithm}
+    restored = restore(tiny_prior, codes, **options)
+    assert torch.equal(restore(tiny_prior, (codes + 1) % 7, **options), restored)  # nothing of the codes is left
+    assert torch.equal(draw_codes(tiny_prior.logits(restored), noise), restored)
+
+
+@pytest.mark.parametrize("recompute", [FULL, ONCE])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_empty_batch_and_unreached_threshold(tiny_prior: Prior, recompute: str, algorithm: str) -> None:
+    codes, noise = rows_of(2, seed=7)
+    options = {"recompute": recompute, "algorithm": algorithm}
+    untouched = restore(tiny_prior, codes, threshold_nats=1e6, noise=noise, **options)
+    assert torch.equal(untouched, codes)
+    assert untouched.data_ptr() != codes.data_ptr()
+    empty = restore(tiny_prior, codes[:0], threshold_nats=0.0, noise=noise[:0], **options)
+    assert empty.shape == (0, 4, 5)
+    assert empty.dtype == torch.int64
+
+
+def test_noise_of_another_shape_is_refused(tiny_prior: Prior) -> None:
+    codes, noise = rows_of(2, seed=8)
+    with pytest.raises(ValueError, match=r"noise \(1, 4, 5\) must have the shape of codes \(2, 4, 5\)"):
+        restore(tiny_prior, codes, threshold_nats=0.0, noise=noise[:1], recompute=ONCE)

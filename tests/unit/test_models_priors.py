@@ -1,0 +1,157 @@
+"""Both priors behind their interface: causality to the last bit, normalisation, and the walk over positions."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vqad_lib.config import Gpt2Config, PixelSnailConfig
+from vqad_lib.models.gpt2 import Gpt2
+from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.prior import Prior, code_nll
+
+N = 4 * 5  # positions of the tiny priors' grid
+
+
+@pytest.fixture
+def codes() -> Tensor:
+    return torch.randint(7, (3, 4, 5), generator=torch.Generator().manual_seed(0))
+
+
+def test_logits_have_the_promised_shape_and_type(tiny_prior: Prior, codes: Tensor) -> None:
+    logits = tiny_prior.logits(codes)
+    assert logits.shape == (3, 4, 5, 7)
+    assert logits.dtype == torch.float32
+    assert torch.equal(tiny_prior(codes), logits)
+
+
+@pytest.mark.parametrize("k", [0, 1, 4, 5, 11, 18, 19])
+def test_causality_a_code_changes_nothing_at_or_before_itself(tiny_prior: Prior, codes: Tensor, k: int) -> None:
+    before = tiny_prior.logits(codes).flatten(1, 2)
+    changed = codes.flatten(1).clone()
+    changed[:, k] = (changed[:, k] + 1) % 7
+    after = tiny_prior.logits(changed.reshape(codes.shape)).flatten(1, 2)
+    assert torch.equal(after[:, : k + 1], before[:, : k + 1])
+    sees = (after - before).abs().amax((0, 2))[k + 1 :] > 1e-4
+    at_row_end = k % 5 == 4 and isinstance(tiny_prior, PixelSnail)
+    # PixelSNAIL's 3x3 convolutions bring the last code of a row to column 3 of the next one; attention, from there on
+    blind = min(3, N - 1 - k) if at_row_end else 0
+    assert sees[blind:].all()
+
+
+def test_first_position_ignores_all_codes(tiny_prior: Prior, codes: Tensor) -> None:
+    first = tiny_prior.logits(codes)[:, 0, 0]
+    other = tiny_prior.logits((codes + 3) % 7)[:, 0, 0]
+    assert torch.equal(first, other)
+    assert torch.equal(first, first[:1].expand(3, -1))
+    assert first.std() > 0.01
+
+
+def test_eq_19_code_probabilities_add_up_to_one_and_give_the_nll(tiny_prior: Prior, codes: Tensor) -> None:
+    logits = tiny_prior.logits(codes)
+    exponent = np.exp(logits.double().numpy())
+    probability = exponent / exponent.sum(-1, keepdims=True)
+    chosen = np.take_along_axis(probability, codes.numpy()[..., None], -1)[..., 0]
+    np.testing.assert_allclose(code_nll(logits, codes).numpy(), -np.log(chosen), rtol=1e-5)
+    all_codes = torch.stack([code_nll(logits, torch.full_like(codes, k)) for k in range(7)])
+    np.testing.assert_allclose(all_codes.neg().exp().sum(0).numpy(), 1.0, rtol=1e-5)
+
+
+def test_all_sequences_of_a_small_grid_have_probabilities_that_add_up_to_one() -> None:
+    torch.manual_seed(0)
+    config = PixelSnailConfig(channels=4, blocks=1, residual_blocks=1, kernel_px=3, heads=1, key_dim=4, dropout=0.0)
+    snail = PixelSnail(config, codebook_size=3, grid=(2, 2)).eval()
+    gpt = Gpt2(Gpt2Config(layers=1, heads=2, width=8, dropout=0.0), codebook_size=3, grid=(2, 2)).eval()
+    sequences = torch.cartesian_prod(*[torch.arange(3)] * 4).reshape(-1, 2, 2)
+    for prior in (snail, gpt):
+        with torch.no_grad():
+            nll = code_nll(prior.logits(sequences), sequences).sum((1, 2))  # -log p(s), the chain rule
+        assert nll.std() > 1e-3
+        assert nll.neg().exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.zeros(2, 5, 4, dtype=torch.int64),
+        torch.zeros(2, 20, dtype=torch.int64),
+        torch.zeros(4, 5, dtype=torch.int64),
+        torch.zeros(2, 4, 5, dtype=torch.int32),
+        torch.zeros(2, 4, 5),
+    ],
+)
+def test_other_grids_and_types_are_refused(tiny_prior: Prior, wrong: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
+        tiny_prior.logits(wrong)
+    with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
+        tiny_prior.steps(wrong, start=0)
+
+
+def test_gpt2_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None:
+    # after the first, every token is the same: without position embeddings all later logits would be equal
+    logits = tiny_priors["gpt2"].logits(torch.full((1, 4, 5), 2)).reshape(N, 7)[2:]
+    gaps = (logits[:, None] - logits[None]).abs().amax(-1) + torch.eye(N - 2)
+    assert gaps.min() > 1e-3
+
+
+def test_pixelsnail_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None:
+    logits = tiny_priors["pixelsnail"].logits(torch.full((1, 4, 5), 2)).reshape(N, 7)
+    gaps = (logits[:, None] - logits[None]).abs().amax(-1) + torch.eye(N)
+    assert gaps.min() > 1e-3
+
+
+@pytest.mark.parametrize("start", [0, 1, 10, 19])
+def test_steps_give_the_logits_of_one_pass(tiny_prior: Prior, codes: Tensor, start: int) -> None:
+    expected = tiny_prior.logits(codes).flatten(1, 2)
+    steps = tiny_prior.steps(codes, start=start)
+    for i in range(start, N):
+        torch.testing.assert_close(steps.logits_at(i, codes.flatten(1)), expected[:, i], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", [0, 10])
+def test_steps_follow_codes_that_change_along_the_walk(tiny_prior: Prior, codes: Tensor, start: int) -> None:
+    walked = codes.flatten(1).clone()
+    steps = tiny_prior.steps(codes, start=start)
+    for i in range(start, N):
+        expected = tiny_prior.logits(walked.reshape(codes.shape)).flatten(1, 2)[:, i]
+        torch.testing.assert_close(steps.logits_at(i, walked), expected, rtol=0, atol=1e-5)
+        walked[:, i] = (walked[:, i] + 1 + i) % 7
+
+
+def test_steps_do_not_read_codes_that_are_not_yet_known(tiny_prior: Prior, codes: Tensor) -> None:
+    blank = codes.flatten(1).clone()
+    blank[:, 10:] = 0
+    known, unknown = tiny_prior.steps(codes, start=10), tiny_prior.steps(blank.reshape(codes.shape), start=10)
+    assert torch.equal(known.logits_at(10, codes.flatten(1)), unknown.logits_at(10, blank))
+
+
+def test_gpt2_medium_has_as_many_parameters_as_its_formula() -> None:
+    layers, width, K, n = 24, 1024, 128, 64
+    with torch.device("meta"):
+        prior = Gpt2(Gpt2Config(layers=layers, heads=16, width=width, dropout=0.1), codebook_size=K, grid=(8, 8))
+    # a block: attention 4 w^2 + 4 w, feed-forward 8 w^2 + 5 w, two layer norms 4 w; at the end another layer norm
+    blocks = layers * (12 * width**2 + 13 * width) + 2 * width
+    assert blocks == 302_311_424
+    embeddings = (K + 1) * width + n * width  # codes and the start token; positions
+    assert sum(p.numel() for p in prior.network.parameters()) == blocks + embeddings
+    assert sum(p.numel() for p in prior.parameters()) == blocks + embeddings + K * width
+    assert {block.attn.num_heads for block in prior.network.h} == {16}
+
+
+def test_pixelsnail_of_the_paper_has_four_blocks_of_four_residual_blocks() -> None:
+    config = PixelSnailConfig(channels=8, blocks=4, residual_blocks=4, kernel_px=3, heads=2, key_dim=4, dropout=0.1)
+    prior = PixelSnail(config, codebook_size=5, grid=(2, 2))
+    assert [len(block.residuals) for block in prior.blocks] == [4, 4, 4, 4]
+    assert {residual.dropout.p for block in prior.blocks for residual in block.residuals} == {0.1}
+    assert {(block.attention.heads, block.attention.key_dim) for block in prior.blocks} == {(2, 4)}
+
+
+@pytest.mark.parametrize("name", ["pixelsnail", "gpt2"])
+def test_dropout_works_in_training_and_rests_in_evaluation(tiny_priors: dict[str, Prior], name: str) -> None:
+    prior, codes = tiny_priors[name], torch.zeros(1, 4, 5, dtype=torch.int64)
+    try:
+        prior.train()
+        assert not torch.equal(prior.logits(codes), prior.logits(codes))
+    finally:
+        prior.eval()
+    assert torch.equal(prior.logits(codes), prior.logits(codes))
