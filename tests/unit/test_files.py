@@ -67,7 +67,7 @@ def test_a_writer_that_made_no_file_is_an_error(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(VqadError, match="cannot write .*file/inside.txt"):
+    with pytest.raises(VqadError, match=r"cannot write .*file/inside\.txt"):
         write_text(tmp_path / "file" / "inside.txt", "text")
 
 
