@@ -1,6 +1,7 @@
 """Small shared fixtures: a valid profile mapping, and tiny networks with weights large enough to matter."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ PROFILE: dict[str, Any] = {
 @pytest.fixture
 def profile_mapping() -> dict[str, Any]:
     """A mapping with every field of a profile, valid, and free to be changed by the test."""
-    return copy.deepcopy(PROFILE)
+    return json.loads(json.dumps(copy.deepcopy(PROFILE)))
 
 
 @pytest.fixture
