@@ -33,6 +33,8 @@ def choose(
     name, why = _profile(root, profile, dataset, data_root, cuda)
     loaded = configured(name, seed=seed, perceptual=perceptual)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
+    if jobs and not (jobs.isdigit() and int(jobs)):
+        raise VqadError(f"JOBS must be a whole number of at least 1, got {jobs!r}")
     job_count = int(jobs) if jobs else (1 if cuda else min(os.cpu_count() or 1, 4))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")

@@ -41,7 +41,8 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
     provenance = {
         "vqad": __version__,
         "git_revision": _git(root, "rev-parse", "HEAD"),
-        "git_changes": bool(_git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")),
+        "git_changes": _git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")
+        not in ("", "unknown"),
         "profile": profile.name,
         "dataset": settings["dataset"],
         "data_digest": settings["data_digest"],
