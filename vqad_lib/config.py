@@ -191,7 +191,7 @@ def load_profile(path: Path) -> Profile:
     except OSError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise VqadError(f"no profile at {path}: {error.strerror}; profiles there: {known}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise VqadError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     return profile_from_mapping(content, source=str(path))
 
@@ -216,28 +216,82 @@ def profile_from_mapping(content: Any, *, source: str) -> Profile:
     return profile
 
 
+_AT_LEAST_ONE = [
+    "data.image_size_px",
+    "autoencoder.norm_groups",
+    "autoencoder.codebook_size",
+    "autoencoder.latent_dim",
+    "autoencoder.residual_blocks",
+    "gan.discriminator_channels",
+    "gan.discriminator_layers",
+    "pixelsnail.channels",
+    "pixelsnail.heads",
+    "pixelsnail.key_dim",
+    "gpt2.layers",
+    "gpt2.heads",
+    "gpt2.width",
+    "training.*.batch_size",
+    "training.*.max_epochs",
+    "training.*.validate_every_epochs",
+    "detectors.n_restorations",
+    "detectors.chunk_images",
+    "detectors.batch_rows",
+    "evaluation.bootstrap_resamples",
+]
+
+
 def _check_values(profile: Profile, source: str) -> None:
-    """Refuse values of the right type that no network can be built from."""
-    size_px, channels = profile.data.image_size_px, profile.autoencoder.channels
-    groups = profile.autoencoder.norm_groups
-    problems = {
-        "data.image_size_px: must be a multiple of 2 ** (len(autoencoder.channels) - 1)": size_px
-        % 2 ** (len(channels) - 1),
-        "autoencoder.channels: each must be a multiple of autoencoder.norm_groups": any(c % groups for c in channels),
-        "gpt2.width: must be a multiple of gpt2.heads": profile.gpt2.width % profile.gpt2.heads,
-        "detectors.threshold_percentiles: each must lie in 0..100": any(
-            not 0 <= p <= 100 for p in profile.detectors.threshold_percentiles
-        ),
-        "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": (
-            profile.evaluation.unsupervised_percentile not in profile.detectors.threshold_percentiles
-        ),
-        "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
-        "evaluation.bootstrap_resamples: must be at least 1": profile.evaluation.bootstrap_resamples < 1,
-        "detectors.n_restorations: must be at least 1": profile.detectors.n_restorations < 1,
-    }
-    for problem, found in problems.items():
+    """Refuse values of the right type that no network can be built from and no run can be made with."""
+    whole = dataclasses.asdict(profile)
+    for pattern in _AT_LEAST_ONE:
+        for key in (pattern.replace("*", name) for name in whole["training"]) if "*" in pattern else (pattern,):
+            if _value_at(whole, key) < 1:
+                raise VqadError(f"{source}: {key}: must be at least 1")
+    for problem, found in _problems(profile).items():
         if found:
             raise VqadError(f"{source}: {problem}")
+
+
+def _problems(profile: Profile) -> dict[str, bool]:
+    """What is wrong, in words, and whether it is the case."""
+    channels, groups = profile.autoencoder.channels, profile.autoencoder.norm_groups
+    halvings, percentiles = max(len(channels) - 1, 0), profile.detectors.threshold_percentiles
+    even_or_none = {key: value < 1 or value % 2 == 0 for key, value in _windows(profile).items()}
+    return {
+        "autoencoder.channels: must have at least two entries": len(channels) < 2,
+        "autoencoder.channels: must be multiples of autoencoder.norm_groups": any(
+            c < 1 or c % groups for c in channels
+        ),
+        "data.image_size_px: must be a multiple of 2 ** (len(autoencoder.channels) - 1)": bool(
+            profile.data.image_size_px % 2**halvings
+        ),
+        "gpt2.width: must be a multiple of gpt2.heads": bool(profile.gpt2.width % profile.gpt2.heads),
+        "gpt2.dropout: must lie in 0..1": not 0 <= profile.gpt2.dropout < 1,
+        "pixelsnail.dropout: must lie in 0..1": not 0 <= profile.pixelsnail.dropout < 1,
+        "pixelsnail.kernel_px: must be at least 3": profile.pixelsnail.kernel_px < 3,
+        **{f"{key}: must be an odd number": found for key, found in even_or_none.items()},
+        "detectors.threshold_percentiles: must lie in 0..100": any(not 0 <= p <= 100 for p in percentiles),
+        "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": (
+            profile.evaluation.unsupervised_percentile not in percentiles
+        ),
+        "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
+    }
+
+
+def _windows(profile: Profile) -> dict[str, int]:
+    return {
+        "pixelsnail.kernel_px": profile.pixelsnail.kernel_px,
+        "detectors.min_pool_px": profile.detectors.min_pool_px,
+        "detectors.average_pool_px": profile.detectors.average_pool_px,
+    }
+
+
+def _value_at(mapping: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = mapping
+    for part in key.split("."):
+        value = value[part]
+    return value
 
 
 def section_digest_source(profile: Profile, sections: list[str]) -> str:
@@ -247,10 +301,4 @@ def section_digest_source(profile: Profile, sections: list[str]) -> str:
         sections: dotted field names, for example "data" or "training.vqvae".
     """
     whole = dataclasses.asdict(profile)
-    picked = {}
-    for section in sections:
-        value: Any = whole
-        for part in section.split("."):
-            value = value[part]
-        picked[section] = value
-    return json.dumps(picked, sort_keys=True)
+    return json.dumps({section: _value_at(whole, section) for section in sections}, sort_keys=True)

@@ -119,6 +119,45 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
     assert message.startswith("my.yaml: autoencoder.channels.1: ")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("data.image_size_px", 15, "data.image_size_px"),
+        ("data.image_size_px", 0, "data.image_size_px"),
+        ("autoencoder.channels", [4, 9], "autoencoder.channels"),
+        ("autoencoder.channels", [], "autoencoder.channels"),
+        ("autoencoder.norm_groups", 0, "autoencoder.norm_groups"),
+        ("autoencoder.codebook_size", 0, "autoencoder.codebook_size"),
+        ("autoencoder.latent_dim", -1, "autoencoder.latent_dim"),
+        ("gan.discriminator_channels", 0, "gan.discriminator_channels"),
+        ("gpt2.width", 15, "gpt2.width"),
+        ("gpt2.heads", 0, "gpt2.heads"),
+        ("gpt2.dropout", 1.5, "gpt2.dropout"),
+        ("pixelsnail.kernel_px", 4, "pixelsnail.kernel_px"),
+        ("pixelsnail.kernel_px", 1, "pixelsnail.kernel_px"),
+        ("pixelsnail.heads", 0, "pixelsnail.heads"),
+        ("pixelsnail.dropout", -0.1, "pixelsnail.dropout"),
+        ("training.vqvae.batch_size", 0, "training.vqvae.batch_size"),
+        ("training.gpt2.max_epochs", 0, "training.gpt2.max_epochs"),
+        ("training.vqgan.validate_every_epochs", 0, "training.vqgan.validate_every_epochs"),
+        ("detectors.threshold_percentiles", [20, 101], "detectors.threshold_percentiles"),
+        ("detectors.threshold_percentiles", [], "evaluation.unsupervised_percentile"),
+        ("detectors.n_restorations", 0, "detectors.n_restorations"),
+        ("detectors.min_pool_px", 2, "detectors.min_pool_px"),
+        ("detectors.average_pool_px", 0, "detectors.average_pool_px"),
+        ("detectors.chunk_images", 0, "detectors.chunk_images"),
+        ("detectors.batch_rows", 0, "detectors.batch_rows"),
+        ("evaluation.unsupervised_percentile", 33, "evaluation.unsupervised_percentile"),
+        ("evaluation.normal_quantile", 1.5, "evaluation.normal_quantile"),
+        ("evaluation.bootstrap_resamples", 0, "evaluation.bootstrap_resamples"),
+    ],
+)
+def test_value_that_nothing_can_be_built_from_is_named(
+    profile_mapping: dict[str, Any], key: str, value: Any, named: str
+) -> None:
+    assert refused(changed(profile_mapping, key, value)).startswith(f"my.yaml: {named}: must")
+
+
 @pytest.mark.parametrize("content", [None, [], "text", 3])
 def test_anything_but_a_mapping_is_refused(content: Any) -> None:
     assert "(top level)" in refused(content)
@@ -129,6 +168,15 @@ def test_missing_file_names_the_profiles_that_are_there(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text("")
     with pytest.raises(VqadError, match=r"no profile at .*absent\.yaml: No such file.*; profiles there: a, b$"):
         load_profile(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"a: b: c", b"caf\xe9: 1", b"\x00"])
+def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(VqadError, match=r"broken\.yaml is not valid YAML") as caught:
+        load_profile(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_digest_source_holds_the_named_sections_only(profile_mapping: dict[str, Any]) -> None:
