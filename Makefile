@@ -142,7 +142,6 @@ nbval: $(ENVIRONMENT)
 ## notebooks: execute the committed notebooks with the smoke profile and store their outputs
 notebooks: $(ENVIRONMENT)
 	@$(PY) -m jupyter nbconvert --to notebook --inplace --execute notebooks/*.ipynb
-	@$(PY) -m vqad_lib tidy-notebooks
 
 ## lint: ruff, both check and format
 lint: $(ENVIRONMENT)
