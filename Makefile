@@ -56,7 +56,7 @@ help:
 paper: $(ENVIRONMENT)
 	@$(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
 	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"
-	@started=$$(date +%s); jobs=$$(sed -n 's/^JOBS := //p' $(DERIVED)/run.mk); \
+	@started=$$(date +%s); jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); \
 	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results \
 	   && echo "finished  $$(( ($$(date +%s) - started) / 60 )) min $$(( ($$(date +%s) - started) % 60 )) s"
 

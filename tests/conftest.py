@@ -26,10 +26,10 @@ TINY_TRAINING: dict[str, Any] = {
     "max_epochs": 4,
     "validate_every_epochs": 2,
     "patience": 5,
-    "final_learning_rate_factor": 1.0,
-    "adam_betas": [0.9, 0.999],
     "precision": "float32",
     "compile": False,
+    "adam_betas": [0.5, 0.9],
+    "final_learning_rate_factor": 0.5,
 }
 
 PROFILE: dict[str, Any] = {
@@ -64,7 +64,7 @@ PROFILE: dict[str, Any] = {
         "discriminator_channels": 4,
         "discriminator_layers": 1,
         "discriminator_start_epoch": 2,
-        "discriminator_learning_rate_factor": 1.0,
+        "discriminator_learning_rate_factor": 0.5,
         "adversarial": "log",
         "perceptual_network": "alex",
         "perceptual_weights": "none",

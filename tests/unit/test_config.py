@@ -40,7 +40,7 @@ def test_valid_mapping_becomes_a_profile(profile_mapping: dict[str, Any]) -> Non
     assert profile.autoencoder.beta == 1.5
     assert profile.expected_minutes == 1.0
     assert isinstance(profile.expected_minutes, float)
-    assert profile.training.gpt2.final_learning_rate_factor == 1.0
+    assert profile.training.gpt2.adam_betas == (0.5, 0.9)
     assert profile.detectors.threshold_percentiles == (20, 50, 90)
 
 
@@ -53,8 +53,6 @@ def test_mapping_covers_every_field(profile_mapping: dict[str, Any]) -> None:
     def keys(part: Any) -> Any:
         return {key: keys(value) for key, value in part.items()} if isinstance(part, dict) else None
 
-    for training in profile_mapping["training"].values():
-        training["final_learning_rate_factor"] = 1.0
     assert fields(profile_from_mapping(profile_mapping, source="my.yaml")) == keys(profile_mapping)
 
 
@@ -182,7 +180,7 @@ def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path, content:
 def test_digest_source_holds_the_named_sections_only(profile_mapping: dict[str, Any]) -> None:
     sections = ["training.vqvae", "seed"]
     source = section_digest_source(profile_from_mapping(profile_mapping, source="my.yaml"), sections)
-    expected = {"seed": 0, "training.vqvae": profile_mapping["training"]["vqvae"] | {"final_learning_rate_factor": 1.0}}
+    expected = {"seed": 0, "training.vqvae": profile_mapping["training"]["vqvae"]}
     assert json.loads(source) == expected
     elsewhere = changed(profile_mapping, "gpt2.layers", 5)
     assert section_digest_source(profile_from_mapping(elsewhere, source="my.yaml"), sections) == source

@@ -106,7 +106,7 @@ def _short(text: str) -> str:
     text = re.sub(
         r"^(F1 and AUC scores for|Best) |\(seconds per image\) | on validation set$| for N = 5 Restorations", "", text
     )
-    return text[0].upper() + text[1:]
+    return text if text.startswith("λ") else text[0].upper() + text[1:]
 
 
 def _table_entry(number: int, folder: Path) -> dict[str, Any]:

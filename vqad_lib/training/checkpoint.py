@@ -88,6 +88,13 @@ def load_checkpoint(folder: Path, state: TrainingState, *, device: torch.device)
     return True
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Delete what a finished run no longer needs; the pointer first, so that no half-deleted checkpoint is loaded."""
+    (folder / "latest.json").unlink(missing_ok=True)
+    for checkpoint in folder.glob("epoch_*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
 def weights_bytes(module: nn.Module) -> bytes:
     """A module's state as the bytes of a safetensors file."""
     return save({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()})

@@ -20,7 +20,13 @@ from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_bytes, write_json, write_text
 from vqad_lib.progress import progress
 from vqad_lib.training.batches import Batches
-from vqad_lib.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, weights_bytes
+from vqad_lib.training.checkpoint import (
+    TrainingState,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+    weights_bytes,
+)
 
 CHECKPOINT_EVERY_S = 30.0
 
@@ -207,6 +213,7 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
         "seconds": history["seconds"].sum(),
     }
     write_json(folder / "done.json", summary)
+    remove_checkpoints(folder)  # several times the weights, and of no more use
     return history
 
 

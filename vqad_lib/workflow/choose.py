@@ -12,7 +12,7 @@ from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
-from vqad_lib.workflow.settings import configured, load_frames, locate
+from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
 
 
 def choose(
@@ -50,20 +50,27 @@ def choose(
         "perceptual": loaded.gan.perceptual_weights,
         "data_digest": frames.digest,
     }
+    _forget_incomplete(root, name)
     path = root / "data" / "derived" / "run.json"
     if not path.exists() or read_json(path) != settings:
         write_json(path, settings)
     variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
-    write_text(root / "data" / "derived" / "run.mk", "".join(f"{k} := {v}\n" for k, v in variables.items()))
+    write_text(root / "data" / "derived" / "run.mk", "".join(f"override {k} := {v}\n" for k, v in variables.items()))
     return settings
+
+
+def _forget_incomplete(root: Path, profile: str) -> None:
+    """Drop the manifests of stages whose outputs somebody deleted, for make looks at manifests alone."""
+    for manifest in (root / "data" / "derived" / profile / "manifests").glob("[0-9]*.json"):
+        if not all((root / output).exists() for output in read_json(manifest)["outputs"]):
+            manifest.unlink()
 
 
 def _profile(root: Path, profile: str, dataset: str, data_root: str, cuda: bool) -> tuple[str, str]:
     if profile:
         return profile, "as asked for by PROFILE="
     try:
-        absolute = str((root / data_root).resolve()) if data_root else ""
-        found = choose_dataset(dataset or "auto", absolute, root)[0] == "ucsd_ped2"
+        found = choose_dataset(dataset or "auto", absolute_folder(root, data_root), root)[0] == "ucsd_ped2"
     except VqadError:
         found = False  # the same call with the profile at hand reports it
     if cuda and found:

@@ -32,6 +32,8 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "") -> P
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
     if seed != "":
         loaded = replace(loaded, seed=_as_seed(seed))
+    if perceptual and perceptual not in ("imagenet", "random", "none"):
+        perceptual = str((repository_root() / Path(perceptual).expanduser()).resolve())
     if perceptual:
         loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=perceptual))
     return loaded
@@ -39,8 +41,12 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "") -> P
 
 def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[str, Path | None, str]:
     """Which data set, where, and why; see `choose_dataset`."""
-    absolute = str((root / data_root).resolve()) if data_root else ""
-    return choose_dataset(dataset or profile.data.dataset, absolute, root)
+    return choose_dataset(dataset or profile.data.dataset, absolute_folder(root, data_root), root)
+
+
+def absolute_folder(root: Path, folder: str) -> str:
+    """DATA_ROOT as an absolute path, relative ones from the repository; "" stays ""."""
+    return str((root / Path(folder).expanduser()).resolve()) if folder else ""
 
 
 @functools.lru_cache(maxsize=2)
