@@ -53,6 +53,10 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
         os.replace(temporary, folder / name)
         write_json(folder / "latest.json", {"checkpoint": name})
+    except OSError as error:
+        raise VqadError(
+            f"cannot write {folder / name}: {error.strerror}; free space or make the folder writable, then run again"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for other in folder.glob("epoch_*"):

@@ -102,17 +102,25 @@ def fit(
     stopping = EarlyStopping(config.patience)
     stopped = any(_stops(stopping, row) for row in state.history)
     saved_at = time.monotonic()
-    writer = SummaryWriter(folder / "tensorboard", purge_step=state.epoch + 1)
-    while state.epoch < config.max_epochs and not stopped:
-        row = _one_epoch(objectives, state, train=train, validation=validation, config=config, device=device)
-        stopped = _stops(stopping, row)
-        for key, value in row.items():
-            writer.add_scalar(key, value, row["epoch"])
-        if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-            save_checkpoint(folder, state)
-            saved_at = time.monotonic()
-    writer.close()
+    with _writer(folder / "tensorboard", state) as writer:
+        while state.epoch < config.max_epochs and not stopped:
+            row = _one_epoch(objectives, state, train=train, validation=validation, config=config, device=device)
+            stopped = _stops(stopping, row)
+            for key, value in row.items():
+                writer.add_scalar(key, value, row["epoch"])
+            if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+                save_checkpoint(folder, state)
+                saved_at = time.monotonic()
     return _finish(folder, state, stopped=stopped)
+
+
+def _writer(folder: Path, state: TrainingState) -> SummaryWriter:
+    try:
+        return SummaryWriter(folder, purge_step=state.epoch + 1)
+    except OSError as error:
+        raise VqadError(
+            f"cannot write {folder}: {error.strerror}; free space or make the folder writable, then run again"
+        ) from error
 
 
 def _one_epoch(
@@ -203,6 +211,8 @@ def _stops(stopping: EarlyStopping, row: dict[str, float]) -> bool:
 
 def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFrame:
     history = pd.DataFrame(state.history)
+    # a run that went on from a checkpoint got its rows in another order of keys
+    history = history[["epoch", *sorted(history.columns.difference(["epoch", "seconds"])), "seconds"]]
     for name, network in state.networks.items():
         network.eval()
         write_bytes(folder / f"{name}.safetensors", weights_bytes(network))

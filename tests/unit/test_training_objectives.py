@@ -1,0 +1,229 @@
+"""What the networks are trained with: eq. 7, eq. 15 by its parts, eq. 13's other side, eq. 19."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vqad_lib.config import AutoencoderConfig, GanConfig
+from vqad_lib.models.autoencoder import VQAutoencoder
+from vqad_lib.models.discriminator import PatchDiscriminator
+from vqad_lib.models.prior import Prior
+from vqad_lib.training.autoencoders import GanTraining, vq_terms, vqvae_objectives
+from vqad_lib.training.priors import negative_log_likelihood, prior_objectives
+
+
+class Roughness(nn.Module):
+    """Stands in for LPIPS, which needs larger images: mean absolute difference of horizontal steps."""
+
+    def forward(self, images: Tensor, reconstruction: Tensor) -> Tensor:
+        return (images - reconstruction).diff(dim=-1).abs().mean()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture
+def model(autoencoder_config: AutoencoderConfig) -> VQAutoencoder:
+    torch.manual_seed(1)
+    return VQAutoencoder(autoencoder_config)
+
+
+@pytest.fixture
+def discriminator() -> PatchDiscriminator:
+    torch.manual_seed(2)
+    return PatchDiscriminator(channels=4, layers=1)
+
+
+def parts_by_numpy(model: VQAutoencoder, images: Tensor, *, reduction: str = "mean") -> dict[str, float]:
+    with torch.no_grad():
+        reconstruction, z_e, z_q, _ = model(images)
+    size = {"mean": lambda x: x.size, "sum": len}[reduction]
+    pixels, latents = (images - reconstruction).double().numpy(), (z_e - z_q).double().numpy()
+    return {"L_r": (pixels**2).sum() / size(pixels), "L_q": (latents**2).sum() / size(latents)}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("beta_scales", ["commitment", "codebook"])
+def test_eq_07_terms_of_the_vqvae(
+    model: VQAutoencoder, images: Tensor, autoencoder_config: AutoencoderConfig, beta_scales: str, reduction: str
+) -> None:
+    config = dataclasses.replace(autoencoder_config, beta=1.7, beta_scales=beta_scales, loss_reduction=reduction)
+    parts = parts_by_numpy(model, images, reduction=reduction)
+    reconstruction, terms = vq_terms(model, images, config)
+    assert torch.equal(reconstruction, model(images)[0])
+    assert terms["reconstruction"].item() == pytest.approx(parts["L_r"], rel=1e-5)
+    assert terms["codebook"].item() == pytest.approx(parts["L_q"], rel=1e-5)
+    assert terms["commitment"].item() == pytest.approx(parts["L_q"], rel=1e-5)
+    assert terms["loss"].item() == pytest.approx(parts["L_r"] + (1 + 1.7) * parts["L_q"], rel=1e-5)
+    codebook_gradient = torch.autograd.grad(terms["loss"], model.quantiser.codebook, retain_graph=True)[0]
+    plain = torch.autograd.grad(terms["codebook"], model.quantiser.codebook)[0]
+    scale = 1.7 if beta_scales == "codebook" else 1.0  # the commitment has no gradient in the codebook
+    torch.testing.assert_close(codebook_gradient, scale * plain)
+
+
+def test_eq_04_is_left_out_where_running_averages_move_the_codes(
+    images: Tensor, autoencoder_config: AutoencoderConfig
+) -> None:
+    config = dataclasses.replace(autoencoder_config, codebook_update="running_average")
+    torch.manual_seed(1)
+    model = VQAutoencoder(config).eval()
+    terms = vq_terms(model, images, config)[1]
+    assert terms["codebook"].item() == 0
+    expected = terms["reconstruction"] + 1.5 * terms["commitment"]
+    torch.testing.assert_close(terms["loss"], expected)
+    assert terms["commitment"].item() > 0
+
+
+def test_vqvae_has_one_objective(model: VQAutoencoder, images: Tensor, autoencoder_config: AutoencoderConfig) -> None:
+    (objective,) = vqvae_objectives(model, autoencoder_config)
+    assert objective.name == "vqvae"
+    assert objective.network is model
+    assert objective.learning_rate_factor == 1.0
+    torch.testing.assert_close(
+        objective.loss(images, 1)["loss"], vq_terms(model, images, autoencoder_config)[1]["loss"]
+    )
+
+
+@pytest.mark.parametrize("adversarial", ["log", "hinge"])
+def test_eq_15_total_by_its_parts(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    images: Tensor,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+    adversarial: str,
+) -> None:
+    gan = dataclasses.replace(gan_config, adversarial=adversarial, adaptive_scale=0.8, perceptual_weight=0.3)
+    parts = parts_by_numpy(model, images)
+    twin, judge = copy.deepcopy(model), copy.deepcopy(discriminator)
+    reconstruction = twin(images)[0]
+    l_p = 0.3 * Roughness()(images, reconstruction)
+    l_rec = (images - reconstruction).square().mean() + l_p
+    logits = judge(reconstruction)
+    l_gan = (1 - logits.sigmoid()).log().mean() if adversarial == "log" else -logits.mean()
+    gradient_rec, gradient_gan = (
+        torch.autograd.grad(loss, twin.decoder.last_weight, retain_graph=True)[0] for loss in (l_rec, l_gan)
+    )
+    weight = 0.8 * (gradient_rec.norm() / (gradient_gan.norm() + 1e-6)).item()
+    assert weight > 1e-3
+
+    training = GanTraining(model, discriminator, Roughness(), autoencoder=autoencoder_config, gan=gan)
+    terms = training.autoencoder_loss(images, 2)
+    assert terms["perceptual"].item() == pytest.approx(l_p.item(), rel=1e-4)
+    assert terms["adversarial"].item() == pytest.approx(l_gan.item(), rel=1e-4)
+    assert terms["adaptive_weight"].item() == pytest.approx(weight, rel=1e-4)
+    assert not terms["adaptive_weight"].requires_grad
+    without = parts["L_r"] + l_p.item() + (1 + 1.5) * parts["L_q"]
+    assert terms["monitored"].item() == pytest.approx(without, rel=1e-4)
+    assert abs(weight * l_gan.item()) > 1e-3
+    assert terms["loss"].item() == pytest.approx(without + weight * l_gan.item(), rel=1e-4)
+
+
+def test_eq_15_weight_counts_the_reconstruction_and_the_perceptual_loss_alone(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    images: Tensor,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+) -> None:
+    weights = [
+        GanTraining(
+            model, discriminator, Roughness(), autoencoder=dataclasses.replace(autoencoder_config, beta=beta), gan=gan
+        ).autoencoder_loss(images, 2)["adaptive_weight"]
+        for beta, gan in [
+            (1.0, gan_config),
+            (100.0, gan_config),
+            (1.0, dataclasses.replace(gan_config, perceptual_weight=50.0)),
+            (1.0, dataclasses.replace(gan_config, adaptive_max=1e-4)),
+        ]
+    ]
+    torch.testing.assert_close(weights[0], weights[1])
+    assert weights[2] > 2 * weights[0]
+    assert weights[3].item() == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(("epoch", "training_mode", "plays"), [(1, True, False), (2, True, True), (2, False, False)])
+def test_eq_15_the_game_starts_at_its_epoch_and_not_in_validation(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    images: Tensor,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+    epoch: int,
+    training_mode: bool,
+    plays: bool,
+) -> None:
+    training = GanTraining(model, discriminator, None, autoencoder=autoencoder_config, gan=gan_config)
+    model.train(training_mode)
+    terms = training.autoencoder_loss(images, epoch)
+    assert ("adversarial" in terms) == plays
+    assert torch.equal(terms["loss"], terms["monitored"]) != plays
+    assert terms["perceptual"].item() == 0
+    torch.testing.assert_close(terms["monitored"], vq_terms(model, images, autoencoder_config)[1]["loss"])
+
+
+def test_eq_13_discriminator_sees_the_reconstruction_just_made(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    images: Tensor,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+) -> None:
+    training = GanTraining(model, discriminator, None, autoencoder=autoencoder_config, gan=gan_config)
+    training.autoencoder_loss(images, 2)
+    with torch.no_grad():
+        reconstruction = model(images)[0]
+        real, fake = (discriminator(x).double().sigmoid().numpy() for x in (images, reconstruction))
+    loss = training.discriminator_loss(images, 2)["loss"]
+    assert loss.item() == pytest.approx(-(np.log(real).mean() + np.log(1 - fake).mean()), rel=1e-5)
+    loss.backward()
+    assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is not None for p in discriminator.parameters())
+
+
+def test_discriminator_stands_still_before_its_epoch(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    images: Tensor,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+) -> None:
+    training = GanTraining(model, discriminator, None, autoencoder=autoencoder_config, gan=gan_config)
+    training.autoencoder_loss(images, 1)
+    loss = training.discriminator_loss(images, 1)["loss"]
+    loss.backward()
+    assert loss.item() == 0
+    assert all(torch.count_nonzero(p.grad) == 0 for p in discriminator.parameters())
+
+
+def test_gan_objectives_take_turns_autoencoder_first(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+) -> None:
+    training = GanTraining(model, discriminator, None, autoencoder=autoencoder_config, gan=gan_config)
+    first, second = training.objectives()
+    assert (first.name, second.name) == ("vqgan", "discriminator")
+    assert first.network is model
+    assert second.network is discriminator
+    assert (first.learning_rate_factor, second.learning_rate_factor) == (1.0, 0.5)
+
+
+def test_eq_19_is_the_mean_surprise_of_a_code_by_numpy(tiny_prior: Prior) -> None:
+    codes = torch.randint(7, (3, 4, 5), generator=torch.Generator().manual_seed(3))
+    logits = tiny_prior.logits(codes).double().numpy()
+    log_probability = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    log_p_of_s = np.take_along_axis(log_probability, codes.numpy()[..., None], -1).sum((1, 2, 3))  # of whole grids
+    expected = -log_p_of_s.mean() / 20  # nats per code
+    assert negative_log_likelihood(tiny_prior, codes).item() == pytest.approx(expected, rel=1e-5)
+    (objective,) = prior_objectives("gpt2", tiny_prior)
+    assert objective.name == "gpt2"
+    assert objective.network is tiny_prior
+    assert objective.loss(codes, 1)["loss"].item() == pytest.approx(expected, rel=1e-5)
