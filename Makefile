@@ -141,7 +141,7 @@ nbval: $(ENVIRONMENT)
 
 ## notebooks: execute the committed notebooks with the smoke profile and store their outputs
 notebooks: $(ENVIRONMENT)
-	@$(PY) -m jupyter nbconvert --to notebook --inplace --execute notebooks/*.ipynb
+	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m jupyter nbconvert --log-level=WARN --to notebook --inplace --execute notebooks/*.ipynb
 
 ## lint: ruff, both check and format
 lint: $(ENVIRONMENT)

@@ -41,7 +41,7 @@ def _essence(file: Path) -> str:
             and isinstance(body[0], ast.Expr)
             and isinstance(body[0].value, ast.Constant)
         ):
-            body[0].value.value = ""
+            del body[0]
     return ast.dump(tree)
 
 

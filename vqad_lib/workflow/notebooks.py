@@ -121,6 +121,7 @@ def _outputs(stage: Stage, profile: str) -> list[str]:
 
 def _execute(stage: Stage, settings: dict) -> None:
     import papermill  # seconds to import, and most calls have nothing to do
+    from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
     parameters = {key: settings[key] for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
@@ -144,11 +145,14 @@ def _execute(stage: Stage, settings: dict) -> None:
                 config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
-    except papermill.PapermillExecutionError as error:
+    except (papermill.PapermillExecutionError, DeadKernelError) as error:
         failed.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(working, failed)
-        reason = " ".join(str(error.evalue).split())
-        kind = "" if error.ename == "VqadError" else f"{error.ename}: "
+        if isinstance(error, DeadKernelError):
+            kind, reason = "DeadKernelError: ", "Kernel died; if memory ran out, run fewer at a time with JOBS=1"
+        else:
+            reason = " ".join(str(error.evalue).split())
+            kind = "" if error.ename == "VqadError" else f"{error.ename}: "
         kept = failed.relative_to(stage.root)
         raise VqadError(f"{stage.name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
     _strip_papermill_metadata(working)

@@ -53,10 +53,19 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
         "hardware": _hardware(),
         "stages": seconds,
         "stage_seconds_total": round(sum(record["seconds"] for record in records), 1),
-        "wall_seconds": max(r["finished_at"] for r in records) - min(r["started_at"] for r in records),
+        "wall_seconds": _busy_seconds([(record["started_at"], record["finished_at"]) for record in records]),
     }
     write_json(root / "reports" / profile.name / "provenance.json", provenance)
     return provenance
+
+
+def _busy_seconds(spans: list[tuple[int, int]]) -> int:
+    """Seconds in which at least one stage ran; a pause of days between two runs does not count."""
+    total = until = 0
+    for started, finished in sorted(spans):
+        total += max(finished - max(started, until), 0)
+        until = max(until, finished)
+    return total
 
 
 def _git(root: Path, *arguments: str) -> str:

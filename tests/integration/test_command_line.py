@@ -1,0 +1,289 @@
+"""Bad input through the commands behind the Makefile: one line that names the file or key, and nothing half-made."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from vqad_lib.files import read_json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZE_PX = 16
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with one small profile and no data."""
+    root = tmp_path / "repository"
+    (root / "notebooks").mkdir(parents=True)
+    (root / "profiles").mkdir()
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8")) | {"name": "tiny"}
+    profile["data"] |= {"dataset": "auto", "image_size_px": SIZE_PX}
+    profile["data"]["synthetic"] |= {"train_clips": 2, "test_clips": 1, "frames_per_clip": 4}
+    (root / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    return root
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it left on the two streams."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(root: Path, *arguments: str, **environment: str) -> Done:
+    environment = os.environ | {"VQAD_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)} | environment
+    line = [sys.executable, "-m", "vqad_lib", *arguments]
+    done = subprocess.run(line, cwd=root, env=environment, capture_output=True, timeout=120, check=False)
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())  # text=True would make \r a new line
+
+
+def choose(root: Path, *arguments: str) -> Done:
+    return command(root, "choose", "--profile", "tiny", *arguments)
+
+
+def shown(stderr: str) -> list[str]:
+    """The lines that stay on a terminal: a progress bar returns to the start of its line and is written over."""
+    return [line.rsplit("\r", 1)[-1] for line in stderr.removesuffix("\n").split("\n")]
+
+
+def write_ped2(folder: Path) -> Path:
+    """The official layout: two training clips and one test clip of four frames each."""
+    rng = np.random.default_rng(0)
+    for part, count in (("Train", 2), ("Test", 1)):
+        for clip in range(1, count + 1):
+            place = folder / part / f"{part}{clip:03d}"
+            place.mkdir(parents=True)
+            for frame in range(1, 5):
+                pixels = rng.integers(0, 256, (24, 36), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{frame:03d}.tif")
+    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:3];\n")
+    return folder
+
+
+def write_image_folder(folder: Path, *, normal: int = 12, abnormal: int = 10) -> Path:
+    """Images of odd sizes in every mode that people have."""
+    rng = np.random.default_rng(0)
+    formats = (
+        ("L", "png"),
+        ("RGB", "jpg"),
+        ("RGBA", "png"),
+        ("P", "gif"),
+        ("1", "bmp"),
+        ("CMYK", "tif"),
+        ("LA", "png"),
+    )
+    for name, count in (("normal", normal), ("abnormal", abnormal)):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            mode, suffix = formats[i % len(formats)]
+            pixels = rng.integers(0, 256, (7 + 5 * i, 31 - 2 * i, 3), dtype=np.uint8)
+            Image.fromarray(pixels).convert(mode).save(folder / name / f"image {i:02d}.{suffix}")
+    deep = rng.integers(0, 65536, (9, 40), dtype=np.uint16)
+    Image.fromarray(deep).save(folder / "normal" / "image 00.png")
+    return folder
+
+
+def edit_profile(root: Path, change: Callable[[dict], object]) -> None:
+    path = root / "profiles" / "tiny.yaml"
+    profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(profile)
+    path.write_text(yaml.safe_dump(profile), encoding="utf-8")
+
+
+def no_folder(root: Path) -> tuple[list[str], str]:
+    return ["--data-root", "nowhere"], str(root / "nowhere")
+
+
+def file_for_a_folder(root: Path) -> tuple[list[str], str]:
+    (root / "archive.zip").write_bytes(b"PK")
+    return ["--data-root", "archive.zip"], str(root / "archive.zip")
+
+
+def unknown_layout(root: Path) -> tuple[list[str], str]:
+    (root / "mine" / "pictures").mkdir(parents=True)
+    return ["--data-root", "mine"], f"{root / 'mine'} has no known layout"
+
+
+def empty_class(root: Path) -> tuple[list[str], str]:
+    shutil.rmtree(write_image_folder(root / "mine") / "abnormal")
+    (root / "mine" / "abnormal").mkdir()
+    return ["--data-root", "mine"], f"{root / 'mine' / 'abnormal'} holds no images"
+
+
+def truncated_frame(root: Path) -> tuple[list[str], str]:
+    frame = write_ped2(root / "ped2") / "Train" / "Train002" / "003.tif"
+    frame.write_bytes(frame.read_bytes()[: frame.stat().st_size // 2])
+    return ["--data-root", "ped2"], f"cannot decode {frame}"
+
+
+def truncated_image(root: Path) -> tuple[list[str], str]:
+    image = write_image_folder(root / "mine") / "abnormal" / "image 01.jpg"
+    image.write_bytes(image.read_bytes()[:-40])
+    return ["--data-root", "mine"], f"cannot decode {image}"
+
+
+def missing_frame(root: Path) -> tuple[list[str], str]:
+    clip = write_ped2(root / "ped2") / "Test" / "Test001"
+    (clip / "002.tif").unlink()
+    return ["--data-root", "ped2"], f"{clip}: frame 002 is missing"
+
+
+def interval_outside_the_clip(root: Path) -> tuple[list[str], str]:
+    labels = write_ped2(root / "ped2") / "Test" / "UCSDped2.m"
+    labels.write_text(labels.read_text().replace("[2:3]", "[2:5]"))
+    return ["--data-root", "ped2"], f"{labels}: clip Test001: interval 2:5"
+
+
+def unknown_key(root: Path) -> tuple[list[str], str]:
+    edit_profile(root, lambda profile: profile["detectors"].update(restorations=3))
+    return [], f"{root / 'profiles' / 'tiny.yaml'}: detectors.restorations: unknown key"
+
+
+def missing_key(root: Path) -> tuple[list[str], str]:
+    edit_profile(root, lambda profile: profile["training"]["gpt2"].pop("patience"))
+    return [], f"{root / 'profiles' / 'tiny.yaml'}: training.gpt2.patience: missing key"
+
+
+def wrong_type(root: Path) -> tuple[list[str], str]:
+    edit_profile(root, lambda profile: profile["autoencoder"].update(latent_dim="many"))
+    return [], f"{root / 'profiles' / 'tiny.yaml'}: autoencoder.latent_dim: "
+
+
+def broken_yaml(root: Path) -> tuple[list[str], str]:
+    (root / "profiles" / "tiny.yaml").write_text("name: tiny\n  data: [\n")
+    return [], f"{root / 'profiles' / 'tiny.yaml'} is not valid YAML"
+
+
+def profile_of_another_project(root: Path) -> tuple[list[str], str]:
+    (root / "profiles" / "tiny.yaml").write_text("- 1\n- 2\n")
+    return [], str(root / "profiles" / "tiny.yaml")
+
+
+def unknown_profile(_root: Path) -> tuple[list[str], str]:
+    return ["--profile", "huge"], "profiles there: tiny"
+
+
+def seed_in_words(_root: Path) -> tuple[list[str], str]:
+    return ["--seed", "one"], "SEED must be a whole number, got 'one'"
+
+
+def jobs_in_words(_root: Path) -> tuple[list[str], str]:
+    return ["--jobs", "two"], "JOBS must be a whole number"
+
+
+def derived_is_a_file(root: Path) -> tuple[list[str], str]:
+    """For root no folder is read-only; a file in its place cannot be written into by anybody."""
+    (root / "data").mkdir()
+    (root / "data" / "derived").write_text("in the way")
+    return [], f"cannot write {root / 'data' / 'derived'}"
+
+
+BAD_INPUT = [
+    no_folder,
+    file_for_a_folder,
+    unknown_layout,
+    empty_class,
+    truncated_frame,
+    truncated_image,
+    missing_frame,
+    interval_outside_the_clip,
+    unknown_key,
+    missing_key,
+    wrong_type,
+    broken_yaml,
+    profile_of_another_project,
+    unknown_profile,
+    seed_in_words,
+    jobs_in_words,
+    derived_is_a_file,
+]
+
+
+@pytest.mark.parametrize("spoil", BAD_INPUT, ids=lambda spoil: spoil.__name__)
+def test_bad_input_is_one_line(root, spoil):
+    arguments, expected = spoil(root)
+    done = choose(root, *arguments)
+    lines = shown(done.stderr)
+    assert done.returncode == 1, done.stderr
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+    assert not (root / "data" / "derived" / "run.json").exists()
+    assert not (root / "data" / "derived" / "run.mk").exists()
+    assert not list(root.rglob("meta.json")), "prepared frames look whole"
+    assert not list(root.rglob("*.part*")), "left something behind"
+
+
+def test_good_input_passes_where_bad_input_fails(root):
+    """What the cases above spoil is fine before they do."""
+    write_ped2(root / "ped2")
+    done = choose(root, "--data-root", "ped2")
+    assert (done.returncode, shown(done.stderr)) == (0, [""]), done.stderr
+    settings = read_json(root / "data" / "derived" / "run.json")
+    assert (settings["dataset"], settings["data_root"]) == ("ucsd_ped2", "ped2")
+    assert len(list(root.rglob("meta.json"))) == 1
+
+
+def test_bad_input_leaves_an_earlier_choice_alone(root):
+    assert choose(root).returncode == 0
+    files = [root / "data" / "derived" / name for name in ("run.json", "run.mk")]
+    before = [path.read_bytes() for path in files]
+    assert choose(root, "--data-root", "nowhere").returncode == 1
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_folder_of_odd_images_is_accepted(root):
+    write_image_folder(root / "my images")
+    done = choose(root, "--data-root", "my images")
+    assert done.returncode == 0, done.stderr
+    assert "data      folder: " in done.stdout
+    assert shown(done.stderr) == [""]
+    assert "override PROTOCOLS := paper\n" in (root / "data" / "derived" / "run.mk").read_text()
+    settings = read_json(root / "data" / "derived" / "run.json")
+    assert (settings["dataset"], settings["data_root"]) == ("folder", "my images")
+    prepared = next((root / "data" / "derived" / "frames").glob("folder_*"))
+    images = np.load(prepared / "frames.npy")
+    assert (images.shape, images.dtype) == ((22, 3, SIZE_PX, SIZE_PX), np.uint8)
+    assert all(len(np.unique(image)) > 1 for image in images), "an image came out blank"
+    labels = pd.read_parquet(prepared / "index.parquet")["label"]
+    assert labels.tolist() == [0] * 12 + [1] * 10
+
+
+def test_synthetic_data_have_both_protocols(root):
+    assert choose(root, "--dataset", "synthetic").returncode == 0
+    assert "override PROTOCOLS := paper official\n" in (root / "data" / "derived" / "run.mk").read_text()
+
+
+def test_stage_before_choose_is_one_line(root):
+    done = command(root, "stage", "00_data")
+    assert done.returncode == 1
+    assert len(shown(done.stderr)) == 1
+    assert done.stderr.startswith(f"error: cannot read {root / 'data' / 'derived' / 'run.json'}")
+
+
+def test_outside_the_repository_is_one_line(tmp_path):
+    done = command(tmp_path, "choose")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path} is not inside the vqad repository; change into it or set VQAD_ROOT\n"
+
+
+def test_ctrl_c_is_one_line(root):
+    """The key press reaches the command while it asks for a device."""
+    driver = root / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\nkill -INT $PPID\nsleep 5\n")
+    driver.chmod(0o755)
+    done = command(root, "choose", PATH=f"{driver.parent}{os.pathsep}{os.environ['PATH']}")
+    assert (done.returncode, done.stderr) == (130, "stopped; the same command goes on from here\n")

@@ -1,0 +1,272 @@
+"""A run that was killed at any point and started again leaves the files of an unbroken one, byte for byte."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from vqad_lib.detectors.scoring import RESTORATIONS
+from vqad_lib.files import read_json
+from vqad_lib.training.batches import to_unit_range
+from vqad_lib.workflow.run import Run, open_run
+from vqad_lib.workflow.scores import score_combination
+from vqad_lib.workflow.stages import detectors
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EPOCHS = 8
+NAMES = {"autoencoder": "vqvae", "prior": "pixelsnail", "protocol": "paper"}
+SCRIPT = """
+from vqad_lib.training import loop
+from vqad_lib.workflow import stages
+from vqad_lib.workflow.run import open_run
+from vqad_lib.workflow.scores import score_combination
+
+loop.CHECKPOINT_EVERY_S = 0.0
+run = open_run("tiny")
+stages.autoencoder(run, kind="vqgan", protocol="paper")
+score_combination(run, autoencoder="vqvae", prior="pixelsnail", protocol="paper")
+"""
+
+
+def write_profile(root: Path, **detectors: int) -> dict:
+    """The smoke profile, smaller, with a few more epochs so that a kill finds them unfinished."""
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
+    profile |= {"name": "tiny", "threads_per_stage": 1}
+    profile["data"] |= {
+        "official_validation_clips": 1,
+        "synthetic": {"train_clips": 3, "test_clips": 3, "frames_per_clip": 16, "seed": 0},
+    }
+    for training in profile["training"].values():
+        training |= {"max_epochs": EPOCHS, "batch_size": 8, "patience": 100}
+    profile["detectors"] |= {"chunk_images": 3, "batch_rows": 256, **detectors}
+    (root / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    return profile
+
+
+def make_root(root: Path) -> Path:
+    """A repository of its own: nobody's edits, and nobody's trained networks, reach it."""
+    (root / "profiles").mkdir(parents=True)
+    (root / "notebooks").mkdir()
+    shutil.copytree(REPOSITORY / "vqad_lib", root / "vqad_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    write_profile(root)
+    return root
+
+
+def start(root: Path) -> subprocess.Popen:
+    environment = os.environ | {
+        "VQAD_ROOT": str(root),
+        "PYTHONPATH": str(root),
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    environment.pop("VQAD_PROGRESS_FILE", None)
+    command = [sys.executable, "-c", SCRIPT]
+    return subprocess.Popen(
+        command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def run_to_the_end(root: Path) -> str:
+    process = start(root)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_once(root: Path, there: Callable[[], bool]) -> str:
+    """Start the run, end it with SIGKILL as soon as `there()`, and return what it had printed."""
+    process = start(root)
+    try:
+        deadline = time.monotonic() + 120
+        while not there():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "the point to kill at was never reached"
+            time.sleep(0.001)
+    finally:
+        process.kill()
+        output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    return output
+
+
+def networks(root: Path) -> Path:
+    return root / "data" / "derived" / "tiny" / "seed_0" / "paper"
+
+
+def epoch_of(folder: Path) -> int:
+    """The epoch of the newest checkpoint, 0 if there is none."""
+    for path in folder.glob("latest.json"):
+        return int(read_json(path)["checkpoint"].removeprefix("epoch_"))
+    return 0
+
+
+def only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    assert len(found) == 1, f"{pattern}: {found}"
+    return found[0]
+
+
+def checkpointed(root: Path, pattern: str) -> bool:
+    return any(epoch_of(folder) >= 2 for folder in networks(root).glob(pattern))
+
+
+def results(root: Path) -> dict[str, bytes]:
+    """Content of the networks and scores, by path."""
+    found = sorted(networks(root).rglob("*.safetensors")) + sorted((root / "reports").rglob("*.parquet"))
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+def stamps(root: Path) -> dict[str, int]:
+    """When each network was written."""
+    return {path.name: path.stat().st_mtime_ns for path in networks(root).rglob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_root(tmp_path_factory.mktemp("unbroken"))
+    assert "going on" not in run_to_the_end(root)
+    return root
+
+
+@pytest.fixture
+def opened(unbroken: Path, monkeypatch: pytest.MonkeyPatch):
+    """Open the unbroken run in this process, with some of its detectors' settings changed."""
+    monkeypatch.setenv("VQAD_ROOT", str(unbroken))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    def open_with(**changed: int) -> Run:
+        write_profile(unbroken, **changed)
+        return open_run("tiny")
+
+    yield open_with
+    write_profile(unbroken)
+
+
+def test_killed_run_equals_unbroken(unbroken, tmp_path):
+    root, went_on = make_root(tmp_path / "broken"), []
+    for pattern, network in (("vqgan_*", "vqgan"), ("vqvae_????????????", "vqvae"), ("vqvae_pixelsnail_*", "prior")):
+        said = kill_once(root, lambda pattern=pattern: checkpointed(root, pattern))
+        assert [f"after epoch {epoch} of at most {EPOCHS}" in said for epoch in went_on] == [True] * len(went_on)
+        folder = only(networks(root), pattern)
+        went_on = [epoch_of(folder)]
+        assert 2 <= went_on[0] <= EPOCHS, network
+        assert not (folder / "done.json").exists(), f"{network} was finished before the kill"
+        assert not list(folder.glob("*.safetensors")), f"{network} has weights that look final"
+    kill_once(root, lambda: any(networks(root).glob("scores_*/[a-z]*.parquet")))
+    parts = {path: path.stat().st_mtime_ns for path in networks(root).glob("scores_*/[a-z]*.parquet")}
+    assert parts
+    assert not list((root / "reports").rglob("*.parquet")), "scores look final although the run was killed"
+    run_to_the_end(root)
+
+    expected = results(unbroken)
+    assert sorted(Path(name).name for name in expected) == [
+        "discriminator.safetensors",
+        "pixelsnail.safetensors",
+        "vqgan.safetensors",
+        "vqvae.safetensors",
+        "vqvae_pixelsnail.parquet",
+    ]
+    found = results(root)
+    assert [name for name in expected if found.get(name) != expected[name]] == []
+    assert sorted(found) == sorted(expected)
+    assert {path: path.stat().st_mtime_ns for path in parts} == parts, "finished chunks were computed again"
+    for curves in networks(unbroken).rglob("curves.csv"):
+        other = networks(root) / curves.relative_to(networks(unbroken))
+        pd.testing.assert_frame_equal(
+            pd.read_csv(curves).drop(columns="seconds"), pd.read_csv(other).drop(columns="seconds"), check_exact=True
+        )
+        assert len(pd.read_csv(curves)) == EPOCHS
+
+
+def test_finished_run_does_nothing_again(unbroken):
+    before = results(unbroken)
+    times = stamps(unbroken)
+    parts = {path: path.stat().st_mtime_ns for path in networks(unbroken).glob("scores_*/[a-z]*.parquet")}
+    assert len(times) == 4
+    assert parts
+    run_to_the_end(unbroken)
+    assert results(unbroken) == before
+    assert stamps(unbroken) == times
+    assert {path: path.stat().st_mtime_ns for path in networks(unbroken).glob("scores_*/[a-z]*.parquet")} == parts
+
+
+@pytest.mark.parametrize(("batch_rows", "chunk_images"), [(5, 3), (256, 7), (7, 64)])
+def test_scores_do_not_depend_on_batching(unbroken, opened, batch_rows, chunk_images):
+    path = unbroken / "reports" / "tiny" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
+    kept, times = path.read_bytes(), stamps(unbroken)
+    expected = pd.read_parquet(path)
+    found = score_combination(opened(batch_rows=batch_rows, chunk_images=chunk_images), **NAMES)
+    path.write_bytes(kept)
+    assert stamps(unbroken) == times, "a setting of the detectors trained a network anew"
+    key = ["split", "detector", "threshold_percentile", "image_id"]
+    expected, found = (scores.sort_values(key).reset_index(drop=True) for scores in (expected, found))
+    assert expected["score"].nunique() > 100
+    # sample-wise scores are sums of up to some hundred nats, so 1e-6 of the value is the last bit of a float32
+    pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("detector", list(RESTORATIONS))
+def test_restored_codes_do_not_depend_on_batching(opened, detector):
+    run = opened()
+    rows = np.flatnonzero(run.subsets("paper") == "test")
+    ids = run.frames.index["image_id"].iloc[rows].tolist()
+    names = {"autoencoder_kind": "vqvae", "prior_kind": "pixelsnail", "protocol": "paper"}
+    scorer = detectors(run, **names)
+    with torch.no_grad():
+        codes = scorer.autoencoder.encode(to_unit_range(run.images(rows)))
+    threshold = float(np.percentile(scorer.surprise(run.images(rows)), 70)) + 1e-4  # off every value of the data
+    options = {"detector": detector, "threshold_nats": threshold}
+    together = scorer.restored_codes(codes, ids, **options)
+    assert 0.05 < (together != codes[:, None]).float().mean() < 0.95
+    assert (together[:, 0] != together[:, 1]).any(), "restorations of an image should differ"
+    small = detectors(opened(batch_rows=3), **names)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
+    for start_at in range(0, len(order), 5):
+        picked = order[start_at : start_at + 5]
+        alone = small.restored_codes(codes[picked], [ids[i] for i in picked], **options)
+        assert torch.equal(alone, together[picked])
+
+
+@pytest.mark.usefixtures("opened")
+def test_evaluation_alone_needs_no_training(unbroken):
+    path = unbroken / "reports" / "tiny" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
+    kept, times, before = path.read_bytes(), stamps(unbroken), set(networks(unbroken).iterdir())
+    profile = write_profile(unbroken)
+    profile["evaluation"] |= {"unsupervised_percentile": 60, "bootstrap_resamples": 50}
+    (unbroken / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    run = open_run("tiny")
+    assert run.profile.evaluation.unsupervised_percentile == 60
+    scores = score_combination(run, **NAMES)
+    path.write_bytes(kept)
+    assert stamps(unbroken) == times
+    assert {made.name.split("_")[0] for made in set(networks(unbroken).iterdir()) - before} == {"scores"}
+    pd.testing.assert_frame_equal(scores, pd.read_parquet(path))
+
+
+def test_code_decides_where_a_network_lies(unbroken, opened):
+    """A network trained by other code is never found again; one with other comments is."""
+    source = unbroken / "vqad_lib" / "losses" / "vq.py"
+    names = {"autoencoder_kind": "vqvae", "prior_kind": "pixelsnail", "protocol": "paper"}
+    times, text = stamps(unbroken), source.read_text(encoding="utf-8")
+    source.write_text(text + "\n# a comment\n", encoding="utf-8")
+    detectors(opened(), **names)
+    assert stamps(unbroken) == times
+    source.write_text(text + "\nUNUSED = 1\n", encoding="utf-8")
+    try:
+        detectors(opened(), **names)
+        assert len(list(networks(unbroken).glob("vqvae_????????????"))) == 2
+    finally:
+        source.write_text(text, encoding="utf-8")

@@ -1,0 +1,245 @@
+"""What every committed notebook has to be, read without executing it; nbval executes them."""
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from vqad_lib.config import load_profile, section_digest_source
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / "notebooks"
+STAGES = yaml.safe_load((FOLDER / "stages.yaml").read_text(encoding="utf-8"))
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+COMMON = ["profile", "dataset", "data_root", "seed", "perceptual"]
+CHOICES = {
+    "autoencoder": {"vqvae", "vqgan"},
+    "prior": {"pixelsnail", "gpt2"},
+    "protocol": {"paper", "official"},
+}
+# the stages whose code a stage depends on through its `--needs`; test_make_knows_every_stage compares with the Makefile
+BEFORE = {
+    "03_train_prior": ["02_train_autoencoder"],
+    "04_score": ["03_train_prior"],
+    "05_threshold_sweeps": ["04_score"],
+    "06_results": ["04_score"],
+    "07_regenerations": ["02_train_autoencoder"],
+}
+CODE_LINES_AT_MOST = 70
+MACHINE_PATH = re.compile(r"(?<![\w.:/}<])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\w")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_stage = pytest.mark.parametrize("name", STAGES)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse("\n".join(cell.source for cell in code_cells(path)))
+
+
+def parameters(path: Path) -> dict[str, object]:
+    """Names and defaults in the cell tagged `parameters`."""
+    (cell,) = (cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", []))
+    body = ast.parse(cell.source).body
+    assert all(isinstance(statement, ast.Assign) for statement in body), "parameters are plain assignments"
+    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in body}
+
+
+def shown_text(path: Path) -> list[str]:
+    """Sources and textual outputs; base64 of images may hold anything."""
+    texts = [cell.source for cell in read(path).cells]
+    for cell in code_cells(path):
+        for output in cell.get("outputs", []):
+            texts += [output.get("text", ""), *output.get("traceback", [])]
+            texts += [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return texts
+
+
+def test_notebooks_and_stages_are_the_same():
+    assert [path.stem for path in NOTEBOOKS] == sorted(STAGES)
+    numbers = [path.stem[:2] for path in NOTEBOOKS]
+    assert numbers == [f"{number:02d}" for number in range(len(numbers))]
+
+
+@each_notebook
+def test_valid_and_opens_with_its_question(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(rf"# {path.stem[:2]} · \S", first.source)
+    assert re.search(r"^Time\b", first.source, re.MULTILINE), "how long it takes"
+
+
+@each_notebook
+def test_language_is_known_to_papermill(path):
+    metadata = read(path).metadata
+    assert metadata.kernelspec.name == "python3"
+    assert "python" in (metadata.kernelspec.get("language"), metadata.get("language_info", {}).get("name"))
+
+
+@each_notebook
+def test_parameters(path):
+    found = parameters(path)
+    assert list(found)[: len(COMMON)] == COMMON
+    assert found["profile"] == "smoke"
+    assert [found[name] for name in COMMON[1:]] == [""] * (len(COMMON) - 1)
+    others = {name: value for name, value in found.items() if name not in COMMON}
+    for name, value in others.items():
+        assert value in CHOICES[name]
+    assert list(others) == [name for name in CHOICES if name in others], "the order that file names have"
+
+
+@each_notebook
+def test_every_parameter_has_a_comment(path):
+    (cell,) = (cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", []))
+    for line in cell.source.splitlines():
+        assert re.search(r"\S  # \S", line), line
+
+
+@each_notebook
+def test_every_parameter_is_used(path):
+    read_names = {
+        node.id for node in ast.walk(parsed(path)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    assert set(parameters(path)) <= read_names
+
+
+@each_notebook
+def test_notebook_is_thin(path):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    assert [node for node in ast.walk(parsed(path)) if isinstance(node, kinds)] == []
+    lines = [line for cell in code_cells(path) for line in cell.source.splitlines()]
+    code = [line for line in lines if line.strip() and not line.strip().startswith("#")]
+    assert len(code) <= CODE_LINES_AT_MOST
+
+
+@each_notebook
+def test_no_failure_is_stored(path):
+    outputs = [output for cell in code_cells(path) for output in cell.get("outputs", [])]
+    assert [output.ename for output in outputs if output.output_type == "error"] == []
+
+
+@each_notebook
+def test_no_path_of_a_machine(path):
+    assert [text for text in shown_text(path) if MACHINE_PATH.search(text)] == []
+
+
+def test_the_search_for_paths_finds_some():
+    for text in ("in /home/a/b", "'/tmp/x.png'", "(/srv/project/data)", r"C:\Users\a"):
+        assert MACHINE_PATH.search(text), text
+    for text in ("data/derived/run.json", "https://example.org/data/x", "../reports/tmp/", "a/tmp/b", "{root}/data/x"):
+        assert not MACHINE_PATH.search(text), text
+
+
+# -- stages.yaml -----------------------------------------------------------------------------------------------------
+
+
+@each_stage
+def test_named_code_exists(name):
+    for part in STAGES[name]["code"]:
+        assert (REPOSITORY / "vqad_lib" / part).exists(), part
+
+
+@each_stage
+def test_named_sections_exist(name):
+    profile = load_profile(REPOSITORY / "profiles" / "smoke.yaml")
+    defaults = {key: value for key, value in parameters(FOLDER / f"{name}.ipynb").items() if key not in COMMON}
+    sections = [section.format(**defaults) for section in STAGES[name]["profile"]]
+    assert sections
+    section_digest_source(profile, sections)  # a KeyError names the section
+
+
+@each_stage
+def test_declared_outputs_follow_the_contracts(name):
+    """Each placeholder is a parameter, each stage of a notebook writes files of its own, in the agreed folders."""
+    own = [parameter for parameter in parameters(FOLDER / f"{name}.ipynb") if parameter not in COMMON]
+    templates = [
+        r"figures/\{profile\}/(figure_\d\d|[a-z_{}]+)\.png",
+        r"reports/\{profile\}/tables/(table_\d\d|[a-z_{}]+)\.csv",
+        r"reports/\{profile\}/scores/\{protocol\}/\{autoencoder\}_\{prior\}\.parquet",
+    ]
+    assert STAGES[name]["outputs"]
+    for output in STAGES[name]["outputs"]:
+        assert any(re.fullmatch(template, output) for template in templates), output
+        assert sorted(re.findall(r"\{(\w+)\}", output)) == sorted(["profile", *own]), output
+
+
+def test_each_output_has_one_maker():
+    outputs = [output for entry in STAGES.values() for output in entry["outputs"]]
+    assert len(outputs) == len(set(outputs))
+
+
+@each_stage
+def test_imported_code_is_depended_on(name):
+    """A change of what a notebook calls must execute it again: by its own `code`, or by that of a stage before it."""
+    named, todo = {"config.py"}, [name]
+    while todo:
+        stage = todo.pop()
+        named |= set(STAGES[stage]["code"])
+        todo += BEFORE.get(stage, [])
+    missing = []
+    for node in ast.walk(parsed(FOLDER / f"{name}.ipynb")):
+        if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vqad_lib.")):
+            continue
+        for alias in node.names:
+            below = f"{node.module}.{alias.name}".removeprefix("vqad_lib.").replace(".", "/")
+            module = node.module.removeprefix("vqad_lib.").replace(".", "/")
+            file = f"{below}.py" if (REPOSITORY / "vqad_lib" / f"{below}.py").exists() else f"{module}.py"
+            if file not in named and file.split("/")[0] not in named:
+                missing.append(file)
+    assert missing == []
+
+
+# -- the Makefile ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("protocols", ["paper official", "paper"])
+def test_make_knows_every_stage(tmp_path, protocols):
+    """Each notebook is executed with its own parameters, once per combination, after what it needs."""
+    for name in ("notebooks", "profiles", "vqad_lib"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    derived = tmp_path / "data" / "derived"
+    derived.mkdir(parents=True)
+    (derived / "run.json").write_text("{}")
+    lines = f"override PROFILE := smoke\noverride PROTOCOLS := {protocols}\noverride JOBS := 1\n"
+    (derived / "run.mk").write_text(lines)
+    done = subprocess.run(
+        ["make", "-n", "results", "PYTHON=python3"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    commands = [line.split("-m vqad_lib stage ")[1].split() for line in done.stdout.splitlines() if " stage " in line]
+    seen, notebooks, before = [], set(), {}
+    for notebook, *rest in commands:
+        given = dict(rest[i + 1].split("=") for i, word in enumerate(rest) if word == "-p")
+        needs = rest[rest.index("--needs") + 1 :] if "--needs" in rest else []
+        assert list(given) == [name for name in parameters(FOLDER / f"{notebook}.ipynb") if name not in COMMON]
+        assert set(needs) <= set(seen), f"{notebook} comes before what it needs"
+        if needs:
+            before.setdefault(notebook, set()).update(
+                re.sub(r"(_(vqvae|vqgan|pixelsnail|gpt2|paper|official))+$", "", n) for n in needs
+            )
+        seen.append("_".join([notebook, *given.values()]))
+        notebooks.add(notebook)
+    assert len(seen) == len(set(seen)) == 5 + 10 * len(protocols.split())
+    assert notebooks == set(STAGES)
+    assert before == {name: set(stages) for name, stages in BEFORE.items()}
+    assert done.stdout.rstrip().splitlines()[-1].count("-m vqad_lib finish") == 1

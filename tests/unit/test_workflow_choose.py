@@ -1,0 +1,257 @@
+"""What `make paper` picks, what it says about it, and how long it thinks it will take."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from vqad_lib.errors import VqadError
+from vqad_lib.files import read_json, write_json
+from vqad_lib.workflow import choose as choose_module
+from vqad_lib.workflow.choose import choose
+from vqad_lib.workflow.estimate import announce
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NOTHING = dict.fromkeys(("profile", "dataset", "data_root", "seed", "perceptual", "jobs"), "")
+
+
+def write_profiles(root: Path) -> None:
+    """The names and preferences of the real profiles at the size of the smoke profile."""
+    smoke = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
+    smoke["data"] |= {
+        "image_size_px": 16,
+        "synthetic": {"train_clips": 2, "test_clips": 1, "frames_per_clip": 4, "seed": 0},
+    }
+    (root / "profiles").mkdir()
+    for name, dataset in (("smoke", "synthetic"), ("demo", "auto"), ("paper", "auto")):
+        content = smoke | {"name": name, "data": smoke["data"] | {"dataset": dataset}, "expected_minutes": 12.5}
+        (root / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def write_ped2(folder: Path) -> Path:
+    """The official layout with three clips of four small frames."""
+    for part, count in (("Train", 2), ("Test", 1)):
+        for clip in range(1, count + 1):
+            place = folder / part / f"{part}{clip:03d}"
+            place.mkdir(parents=True)
+            for frame in range(1, 5):
+                pixels = np.full((12, 18), 40 * clip + frame, dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{frame:03d}.tif")
+    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:3];\n")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "repository"
+    (root / "notebooks").mkdir(parents=True)
+    write_profiles(root)
+    monkeypatch.setenv("VQAD_ROOT", str(root))
+    monkeypatch.setattr(choose_module, "_has_cuda", lambda: False)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("cuda", "ped2", "profile", "dataset", "said"),
+    [
+        (True, True, "paper", "ucsd_ped2", "a CUDA device and UCSD Ped2 are here; the small one: make paper PROFILE="),
+        (True, False, "demo", "synthetic", "no UCSD Ped2 here, and both are needed"),
+        (False, True, "demo", "ucsd_ped2", "no CUDA device here, and both are needed"),
+        (False, False, "demo", "synthetic", "no CUDA device and UCSD Ped2 here, and both are needed"),
+    ],
+)
+def test_profile_follows_device_and_data(root, monkeypatch, capsys, cuda, ped2, profile, dataset, said):
+    monkeypatch.setattr(choose_module, "_has_cuda", lambda: cuda)
+    if ped2:
+        write_ped2(root / "data" / "raw" / "UCSDped2")
+    settings = choose(root, **NOTHING)
+    assert (settings["profile"], settings["dataset"]) == (profile, dataset)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"profile   {profile}: {said}")
+    other = "PROFILE=demo" if profile == "paper" else "PROFILE=paper"
+    assert lines[0].endswith(f"make paper {other}"), "how to get the other one"
+    assert lines[1].startswith(f"data      {dataset}: ")
+    jobs = 1 if cuda else min(os.cpu_count(), 4)
+    assert lines[2] == f"seed      0; {jobs} notebook(s) at a time; about 12.5 min"
+    assert settings == read_json(root / "data" / "derived" / "run.json")
+
+
+def test_profile_that_was_asked_for(root, monkeypatch, capsys):
+    monkeypatch.setattr(choose_module, "_has_cuda", lambda: True)
+    write_ped2(root / "data" / "raw" / "UCSDped2")
+    assert choose(root, **NOTHING | {"profile": "smoke"})["profile"] == "smoke"
+    assert "profile   smoke: as asked for by PROFILE=" in capsys.readouterr().out
+
+
+def test_ped2_elsewhere_counts_for_the_choice(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(choose_module, "_has_cuda", lambda: True)
+    write_ped2(tmp_path / "elsewhere" / "UCSDped2")
+    settings = choose(root, **NOTHING | {"data_root": "../elsewhere"})
+    assert (settings["profile"], settings["dataset"]) == ("paper", "ucsd_ped2")
+    assert settings["data_root"] == "../elsewhere/UCSDped2", (
+        "relative, so that nothing depends on this machine's folders"
+    )
+
+
+def test_run_files(root):
+    settings = choose(root, **NOTHING | {"profile": "smoke", "seed": "7", "perceptual": "none", "jobs": "3"})
+    digest = settings.pop("data_digest")
+    assert len(digest) == 64
+    expected = {"profile": "smoke", "dataset": "synthetic", "data_root": "", "seed": "7", "perceptual": "none"}
+    assert settings == expected
+    lines = (root / "data" / "derived" / "run.mk").read_text().splitlines()
+    assert lines == ["override PROFILE := smoke", "override PROTOCOLS := paper official", "override JOBS := 3"]
+
+
+def test_run_json_is_rewritten_only_if_it_changes(root):
+    path = root / "data" / "derived" / "run.json"
+    choose(root, **NOTHING | {"profile": "smoke"})
+    os.utime(path, (1, 1))
+    choose(root, **NOTHING | {"profile": "smoke"})
+    choose(root, **NOTHING | {"profile": "smoke", "seed": "0"})  # the profile's own
+    choose(root, **NOTHING | {"profile": "smoke", "jobs": "2"})
+    assert path.stat().st_mtime == 1, "every stage would be asked again"
+    assert "override JOBS := 2\n" in (root / "data" / "derived" / "run.mk").read_text()
+    choose(root, **NOTHING | {"profile": "smoke", "seed": "1"})
+    assert path.stat().st_mtime > 1
+    assert read_json(path)["seed"] == "1"
+
+
+def test_changed_frame_changes_the_data_digest(root):
+    ped2 = write_ped2(root / "data" / "raw" / "UCSDped2")
+    before = choose(root, **NOTHING)
+    Image.new("L", (18, 12), 200).save(ped2 / "Train" / "Train001" / "001.tif")
+    choose_module.load_frames.cache_clear()  # each `make paper` is a process of its own
+    after = choose(root, **NOTHING)
+    assert before.pop("data_digest") != after.pop("data_digest")
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"profile": "huge"}, r"no profile at .*huge\.yaml: .*profiles there: demo, paper, smoke$"),
+        ({"seed": "one"}, r"^SEED must be a whole number, got 'one'$"),
+        ({"seed": "1.5"}, r"^SEED must be a whole number, got '1\.5'$"),
+        ({"jobs": "many"}, r"^JOBS must be a whole number of at least 1, got 'many'$"),
+        ({"jobs": "0"}, r"^JOBS must be a whole number of at least 1, got '0'$"),
+        ({"jobs": "-2"}, r"^JOBS must be a whole number of at least 1, got '-2'$"),
+        ({"dataset": "mnist"}, r"data set 'mnist' is unknown; choose auto, ucsd_ped2, synthetic or folder"),
+        ({"dataset": "folder"}, r"needs DATA_ROOT="),
+        ({"dataset": "ucsd_ped2"}, r"UCSD Ped2 is not in .*make data"),
+    ],
+    ids=str,
+)
+def test_refused(root, given, message):
+    with pytest.raises(VqadError, match=message) as caught:
+        choose(root, **NOTHING | given)
+    assert "\n" not in str(caught.value)
+    assert not (root / "data" / "derived" / "run.json").exists()
+    assert not (root / "data" / "derived" / "run.mk").exists()
+
+
+def test_warns_before_results_on_other_data_are_replaced(root, capsys):
+    write_json(root / "reports" / "demo" / "provenance.json", {"dataset": "ucsd_ped2"})
+    choose(root, **NOTHING)
+    expected = "note      reports/demo and figures/demo hold results on ucsd_ped2; they will be replaced\n"
+    assert capsys.readouterr().err.splitlines(keepends=True)[0] == expected
+    write_json(root / "reports" / "demo" / "provenance.json", {"dataset": "synthetic"})
+    choose(root, **NOTHING)
+    assert "note" not in capsys.readouterr().err
+
+
+def test_manifests_without_their_outputs_are_forgotten(root):
+    manifests = root / "data" / "derived" / "smoke" / "manifests"
+    (root / "there.csv").touch()
+    write_json(manifests / "00_whole.json", {"outputs": ["there.csv"]})
+    write_json(manifests / "01_deleted.json", {"outputs": ["there.csv", "gone.csv"]})
+    choose(root, **NOTHING | {"profile": "smoke"})
+    assert [path.name for path in manifests.iterdir()] == ["00_whole.json"]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'", True),
+        ("echo 'No devices found'", False),
+        ("echo 'GPU access blocked by the operating system'; exit 9", False),
+        (None, False),
+    ],
+    ids=["device", "no device", "driver fails", "no driver"],
+)
+def test_asks_the_driver_for_a_device(tmp_path, monkeypatch, script, expected):
+    if script is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert choose_module._has_cuda() is expected
+
+
+# -- the estimate ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of four stages that began 65 seconds ago."""
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setenv("VQAD_STAGES", "a b c d")
+    monkeypatch.setenv("VQAD_STARTED", str(now - 65))
+    monkeypatch.setenv("VQAD_JOBS", "1")
+    return tmp_path
+
+
+def end_stage(root: Path, name: str, *, seconds_ago: float) -> None:
+    path = root / "data" / "derived" / "smoke" / "manifests" / f"{name}.json"
+    write_json(path, {})
+    os.utime(path, (time.time() - seconds_ago,) * 2)
+
+
+def record(root: Path, **seconds: float) -> None:
+    stages = {name: {"seconds": value} for name, value in seconds.items()}
+    write_json(root / "reports" / "smoke" / "provenance.json", {"stages": stages})
+
+
+def test_announce_without_anything_to_go_by(clock):
+    assert announce(clock, "a", "smoke", ended=False) == "[ 0/4 1:05, no estimate yet] start a"
+
+
+def test_announce_from_this_run(clock):
+    end_stage(clock, "a", seconds_ago=5)
+    assert announce(clock, "a", "smoke", ended=True) == "[ 1/4 1:05, about 3:15 left] done  a"
+
+
+def test_announce_from_an_earlier_run(clock, monkeypatch):
+    record(clock, a=10, b=20, c=30, d=400)
+    end_stage(clock, "a", seconds_ago=5)
+    assert announce(clock, "b", "smoke", ended=False) == "[ 1/4 1:05, about 7:30 left] start b"
+    monkeypatch.setenv("VQAD_JOBS", "2")
+    assert announce(clock, "b", "smoke", ended=False) == "[ 1/4 1:05, about 3:45 left] start b"
+
+
+def test_announce_fills_gaps_with_the_average(clock):
+    record(clock, b=20, c=40)
+    end_stage(clock, "a", seconds_ago=5)
+    assert announce(clock, "b", "smoke", ended=False) == "[ 1/4 1:05, about 1:30 left] start b"
+
+
+def test_announce_does_not_count_stages_of_an_earlier_run(clock):
+    end_stage(clock, "a", seconds_ago=5)
+    end_stage(clock, "b", seconds_ago=500)
+    assert announce(clock, "a", "smoke", ended=True).startswith("[ 1/4 ")
+
+
+def test_announce_at_the_end(clock):
+    for name in "abcd":
+        end_stage(clock, name, seconds_ago=5)
+    assert announce(clock, "d", "smoke", ended=True) == "[ 4/4 1:05, last stage] done  d"
+
+
+def test_announce_outside_make(clock, monkeypatch):
+    for name in ("VQAD_STAGES", "VQAD_STARTED", "VQAD_JOBS"):
+        monkeypatch.delenv(name)
+    assert announce(clock, "a", "smoke", ended=False) == "[ 0/1 0:00, no estimate yet] start a"

@@ -1,0 +1,134 @@
+"""Where results come from: everything a reader needs is recorded, and nothing is guessed."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vqad_lib import __version__
+from vqad_lib.errors import VqadError
+from vqad_lib.files import read_json, write_json
+from vqad_lib.workflow.provenance import PACKAGES, write_provenance
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SETTINGS = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "5", "perceptual": "random"}
+STAGES = ["00_data", "02_train_vqvae"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for folder in ("notebooks", "profiles", "vqad_lib"):
+        (tmp_path / folder).mkdir()
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8")) | {"name": "tiny"}
+    (tmp_path / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    write_json(tmp_path / "data" / "derived" / "run.json", SETTINGS | {"data_digest": "d" * 64})
+    for stage, seconds, started in ((STAGES[0], 2.5, 100), (STAGES[1], 40.25, 103)):
+        times = {"seconds": seconds, "started_at": started, "finished_at": started + int(seconds)}
+        manifest = {"stage": stage, "inputs": "i" * 64, "outputs": [], **times}
+        write_json(tmp_path / "data" / "derived" / "tiny" / "manifests" / f"{stage}.json", manifest)
+    monkeypatch.setenv("VQAD_ROOT", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false", *arguments]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_fields(root):
+    provenance = write_provenance(root, STAGES)
+    assert provenance == read_json(root / "reports" / "tiny" / "provenance.json")
+    assert sorted(provenance) == [
+        "data_digest",
+        "dataset",
+        "git_changes",
+        "git_revision",
+        "hardware",
+        "perceptual",
+        "profile",
+        "python",
+        "seed",
+        "stage_seconds_total",
+        "stages",
+        "versions",
+        "vqad",
+        "wall_seconds",
+    ]
+    assert provenance["vqad"] == __version__
+    assert (provenance["profile"], provenance["dataset"], provenance["seed"]) == ("tiny", "synthetic", 5)
+    assert provenance["data_digest"] == "d" * 64
+    assert provenance["python"] == platform.python_version()
+    assert provenance["stages"] == {"00_data": {"seconds": 2.5}, "02_train_vqvae": {"seconds": 40.25}}
+    assert provenance["stage_seconds_total"] == pytest.approx(42.75, abs=0.06)
+    assert provenance["wall_seconds"] == 42  # 100 to 102 and 103 to 143
+
+
+def test_versions_are_those_installed(root):
+    versions = write_provenance(root, STAGES)["versions"]
+    assert {"torch", "numpy", "transformers", "scikit-learn", "pandas"} <= set(versions)
+    assert versions == {package: version(package) for package in PACKAGES}
+
+
+def test_hardware(root):
+    hardware = write_provenance(root, STAGES)["hardware"]
+    assert sorted(hardware) == ["cores", "cpu", "gpus", "system"]
+    assert hardware["cores"] >= 1
+    assert isinstance(hardware["gpus"], list)
+    assert platform.system() in hardware["system"]
+    assert hardware["cpu"].strip() == hardware["cpu"] != ""
+
+
+def test_says_that_the_perceptual_network_is_random(root):
+    assert "random weights" in write_provenance(root, STAGES)["perceptual"]
+    write_json(root / "data" / "derived" / "run.json", SETTINGS | {"data_digest": "d" * 64, "perceptual": "none"})
+    assert "random" not in write_provenance(root, STAGES)["perceptual"]
+
+
+def test_no_path_of_this_machine(root):
+    text = json.dumps(write_provenance(root, STAGES))
+    assert str(root) not in text
+    assert str(Path.home()) + "/" not in text
+
+
+def test_outside_git(root):
+    provenance = write_provenance(root, STAGES)
+    assert (provenance["git_revision"], provenance["git_changes"]) == ("unknown", False)
+
+
+def test_inside_git(root):
+    (root / "vqad_lib" / "a.py").write_text("A = 1\n")
+    git(root, "init", "-q")
+    git(root, "add", "vqad_lib", "profiles")
+    git(root, "commit", "-q", "-m", "first")
+    provenance = write_provenance(root, STAGES)
+    assert provenance["git_revision"] == git(root, "rev-parse", "HEAD")
+    assert provenance["git_changes"] is False, "results and derived data are not changes of the code"
+    (root / "vqad_lib" / "a.py").write_text("A = 2\n")
+    assert write_provenance(root, STAGES)["git_changes"] is True
+
+
+def test_pauses_between_runs_do_not_count(root):
+    """One notebook was executed again three days later."""
+    later = 100 + 3 * 24 * 3600
+    manifest = root / "data" / "derived" / "tiny" / "manifests" / "00_data.json"
+    write_json(manifest, read_json(manifest) | {"started_at": later, "finished_at": later + 2})
+    assert write_provenance(root, STAGES)["wall_seconds"] == 40 + 2
+
+
+def test_stages_side_by_side_count_once(root):
+    manifest = root / "data" / "derived" / "tiny" / "manifests" / "00_data.json"
+    write_json(manifest, read_json(manifest) | {"started_at": 110, "finished_at": 120})  # inside 103..143
+    assert write_provenance(root, STAGES)["wall_seconds"] == 40
+
+
+def test_stage_that_has_not_run_is_named(root):
+    with pytest.raises(VqadError, match=r"cannot read .*04_score\.json"):
+        write_provenance(root, [*STAGES, "04_score"])
+    assert not (root / "reports").exists()
