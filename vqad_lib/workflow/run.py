@@ -24,12 +24,14 @@ class Run:
         profile: every number, with SEED and PERCEPTUAL already put in.
         frames: images, index and masks.
         device: where networks run.
+        options: what `python -m vqad_lib train` and `score` need to open the same run.
     """
 
     root: Path
     profile: Profile
     frames: FrameSet
     device: torch.device
+    options: tuple[str, ...] = ()
 
     @property
     def labels(self) -> Labels:
@@ -99,4 +101,6 @@ def open_run(
     loaded = configured(profile, seed=seed, perceptual=perceptual)
     if loaded.threads_per_stage:
         torch.set_num_threads(loaded.threads_per_stage)
-    return Run(root, loaded, load_frames(root, loaded, dataset, data_root), process().device)
+    given = {"profile": profile, "dataset": dataset, "data-root": data_root, "seed": seed, "perceptual": perceptual}
+    options = tuple(f"--{key}={value}" for key, value in given.items() if value != "")
+    return Run(root, loaded, load_frames(root, loaded, dataset, data_root), process().device, options)
