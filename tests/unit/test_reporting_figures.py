@@ -1,5 +1,7 @@
 """Figures: files, footers, what is drawn where, the same bytes twice."""
 
+from itertools import pairwise
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -142,7 +144,7 @@ def test_log_axis_has_round_labels(score, ticks):
     shown = [label for label in figure.axes[0].get_xticklabels() if low <= label.get_position()[0] <= high]
     assert [label.get_text() for label in shown] == ticks
     boxes = [label.get_window_extent() for label in shown]
-    assert not any(left.x1 > right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+    assert not any(left.x1 > right.x0 for left, right in pairwise(boxes))
 
 
 @pytest.mark.parametrize("log_scores", [False, True])

@@ -142,7 +142,9 @@ def test_provenance_is_escaped_and_shown(run):
 
 
 def test_table_and_figure_of_one_name_are_one_section(run):
-    save_table(DataFrame({"protocol": ["paper"]}), number=0, name="leak", labels=LABELS, folder=run["reports"] / "tables")
+    save_table(
+        DataFrame({"protocol": ["paper"]}), number=0, name="leak", labels=LABELS, folder=run["reports"] / "tables"
+    )
     for name in ("leak", "training_vqgan_gpt2_paper"):
         Image.new("RGB", (80, 40)).save(run["figures"] / f"{name}.png")
     _, page = read(run)

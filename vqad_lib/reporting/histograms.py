@@ -95,13 +95,13 @@ def _log_ticks(edges: NDArray, linear_up_to: float, *, apart: float = 0.12) -> l
     """
     low, high = float(edges[0]), float(edges[-1])
     transform = mpl.scale.SymmetricalLogTransform(10, linear_up_to, 1)
-    width = float(np.ptp(transform.transform(np.array([low, high]))))
+    least_gap = apart * float(np.ptp(transform.transform(np.array([low, high]))))
     exponents = range(int(np.floor(np.log10(linear_up_to))) - 1, int(np.ceil(np.log10(max(high, linear_up_to)))) + 1)
     wanted = [0.0] + [factor * 10.0**exponent for factor in (1, 2, 5) for exponent in reversed(exponents)]
     ticks: list[float] = []
     for value in wanted:
-        gaps = np.abs(transform.transform(np.array(ticks + [low - 9 * width])) - transform.transform(np.array([value])))
-        if low <= value <= high and gaps.min() >= apart * width:
+        at = transform.transform(np.array([value, *ticks]))
+        if low <= value <= high and np.all(np.abs(at[1:] - at[0]) >= least_gap):
             ticks.append(value)
     return sorted(ticks)
 

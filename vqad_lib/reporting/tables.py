@@ -144,7 +144,7 @@ def row_name(value: object) -> str:
 
 
 def format_column(column: Series) -> list[str]:
-    """One column as text: scores with 3 decimals, whole numbers without, others below 1 with 3 digits, "" if missing."""
+    """One column as text: scores with 3 decimals, whole numbers without, others below 1 with 3 digits."""
     is_score = str(column.name).startswith(SCORE_PREFIXES) and pd.api.types.is_numeric_dtype(column)
     column = column.astype(float) if is_score else column  # a column of ones is read back as whole numbers
     numbers = column.dropna()

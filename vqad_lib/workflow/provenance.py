@@ -32,8 +32,8 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
 
     A sitting is one `make paper`. Where one sitting made all results, wall_seconds is its time, from its start to the
     end of its last stage. Where results were put together from several, it is the time in which at least one stage ran;
-    a stage that an earlier sitting began counts with the rest that was left to do. The git revision is that of the stage
-    that ended last; git_changes says whether any stage ran with code that was not committed.
+    a stage that an earlier sitting began counts with the rest that was left to do. The git revision is that of the
+    stage that ended last; git_changes says whether any stage ran with code that was not committed.
 
     Args:
         stages: names of all stages of the run.
