@@ -8,9 +8,10 @@ from markupsafe import Markup, escape
 from pandas import DataFrame, Series
 
 from vqad_lib.reporting.paper_numbers import reported
+from vqad_lib.reporting.shapes import shapes_html
 from vqad_lib.reporting.tables import LABEL_COLUMNS, format_column, load_table, row_name, table_path
 
-PAPER_GROUP, SOUND_GROUP = "the paper's protocol", "thresholds from validation, 95% intervals"
+PAPER_GROUP, SOUND_GROUP = "the paper's protocol", "sound: thresholds from validation, 95% intervals"
 SOUND = ("f1", "auroc", "auprc")
 # what stands for each of the paper's columns in ours: (paper's protocol, sound protocol)
 COUNTERPARTS = {
@@ -38,7 +39,6 @@ HEADINGS = {
     "sound_percentile": "λ percentile, sound",
     "threshold_score": "Decision threshold",
     "auroc_official": "AUROC, official split",
-    "component_in_paper": "Component in the paper",
 }
 SCORE_STEPS = (0.01, 0.05, 0.15)
 RATIO_STEPS = (1.25, 2.0, 8.0)
@@ -113,6 +113,8 @@ def html_table(frame: DataFrame, *, table: int | None) -> Markup:
     First comes the column that names the rows, then what is compared, then what belongs to neither protocol.
     """
     frame = frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame])
+    if table in (1, 2) and "component_in_paper" in frame:
+        return shapes_html(frame)
     key = key_column(frame, table) if table is not None and table > 2 else None
     text = {column: format_column(frame[column]) for column in frame}
     small = _paper_thresholds(frame, key, table)
@@ -147,12 +149,13 @@ def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], Groups, list[
     if key in plain:
         plain.insert(0, plain.pop(plain.index(key)))
     plain = plain or list(frame)[:1]
-    # Tables 1 and 2 are named twice, by us and by the paper
-    names = 2 if plain[1:2] == ["component_in_paper"] else 1
+    # the honest number first; a model that the caption names need not stand in every row
+    rest = sorted(plain[1:], key="auroc_official".__ne__)
+    rest = [column for column in rest if column != "model" or frame["model"].nunique() > 1]
     # seconds and shapes have no protocol
     compared_group = "beside the paper" if any(mine in COUNTERPARTS for _, mine in compared) else PAPER_GROUP
     groups = [(compared_group, compared), (SOUND_GROUP, sound)]
-    return plain[:names], [group for group in groups if group[1]], plain[names:]
+    return plain[:1], [group for group in groups if group[1]], rest
 
 
 def heading(column: str) -> str:
@@ -204,7 +207,7 @@ def _paper_thresholds(frame: DataFrame, key: str | None, table: int | None) -> d
 
 def _sound_cell(text: dict[str, list[str]], name: str, index: int) -> list[str]:
     low, high = text[f"{name}_low"][index], text[f"{name}_high"][index]
-    interval = f" <small>{escape(low)}–{escape(high)}</small>" if low and high else ""
+    interval = f' <small class="under">{escape(low)}–{escape(high)}</small>' if low and high else ""
     return [f'<td class="number edge">{escape(text[name][index]) or "–"}{interval}</td>']
 
 

@@ -27,6 +27,7 @@ COLOURS = {
     "VQ-GAN": "#CC79A7",
     "normal": "#0072B2",
     "anomalous": "#D55E00",
+    "nearest training frame": "#6B6B6B",
 }
 FULL_NAMES = {
     "VP": "VQ-VAE + PixelSNAIL",

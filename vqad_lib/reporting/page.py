@@ -13,7 +13,12 @@ from vqad_lib.errors import VqadError
 from vqad_lib.reporting.comparison import html_table
 from vqad_lib.reporting.tables import labels_of, load_notes, load_table
 
-_SUFFIX_TITLES = {"_official": "Official split", "_paper": "The paper's split"}
+_SUFFIX_TITLES = {
+    "_official": "split official",
+    "_paper": "split paper",
+    "_curves": "ROC and precision-recall curves",
+    "_seeds": "training seeds",
+}
 
 
 def page_template(name: str) -> jinja2.Template:
@@ -30,7 +35,7 @@ def page_template(name: str) -> jinja2.Template:
 
 
 def table_body(folder: Path, number: int, suffix: str, name: str | None, *, link: str = "tables/") -> dict[str, Any]:
-    """One saved table, as `body_of` of page_parts.html.j2 shows it.
+    """One saved table, as `body_of` of page_parts.html.j2 shows it; a table with a suffix is folded.
 
     Args:
         folder, number, suffix, name: see `tables.load_table`.
@@ -41,7 +46,8 @@ def table_body(folder: Path, number: int, suffix: str, name: str | None, *, link
     stem = name if name is not None else f"table_{number:02d}"
     return {
         "kind": "table",
-        "variant": _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " ").capitalize()),
+        "variant": variant_title(suffix),
+        "fold": bool(suffix),
         "html": html_table(frame, table=number if name is None else None),
         "labels": labels.line() if labels else "",
         "notes": load_notes(folder, number, suffix, name),
@@ -49,13 +55,19 @@ def table_body(folder: Path, number: int, suffix: str, name: str | None, *, link
     }
 
 
-def figure_body(path: Path, reports: Path, alt: str) -> dict[str, Any]:
+def variant_title(suffix: str) -> str:
+    """What a suffix of a file name means: "_official" is "split official"; "" is ""."""
+    return _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " "))
+
+
+def figure_body(path: Path, reports: Path, alt: str, variant: str = "") -> dict[str, Any]:
     """One saved figure, as `body_of` of page_parts.html.j2 shows it.
 
     Args:
         path: of the PNG.
         reports: the page's folder.
         alt: what the figure shows, for who cannot see it.
+        variant: a line above the figure, where there are several of the same number.
 
     Raises:
         VqadError: the figure cannot be read.
@@ -68,13 +80,16 @@ def figure_body(path: Path, reports: Path, alt: str) -> dict[str, Any]:
     link = Path(os.path.relpath(path, reports)).as_posix()
     pdf = link.removesuffix(".png") + ".pdf" if path.with_suffix(".pdf").exists() else ""
     # drawn at 200 dpi: half its pixels is its size on a page at 100 dpi
-    return {"kind": "figure", "src": link, "pdf": pdf, "alt": alt, "width": width_px // 2, "height": height_px // 2}
+    size = {"width": width_px // 2, "height": height_px // 2}
+    return {"kind": "figure", "fold": False, "variant": variant, "src": link, "pdf": pdf, "alt": alt, **size}
 
 
 _TITLES = {
     "data_card": "Data card: sizes and class balance of each split",
+    "claims": "The paper’s three claims, with what speaks for and against them",
     "leak": "The leak: how near test frames are to training frames",
     "official_auroc": "Split official: AUROC, averaged in each way in use",
+    "training": "Training curves, one for each network",
     "threshold_sweeps": "Percentiles of λ on validation, ours beside the paper’s",
 }
 _WORDS = {"vqvae": "VQ-VAE", "vqgan": "VQ-GAN", "pixelsnail": "+ PixelSNAIL", "gpt2": "+ GPT-2"}

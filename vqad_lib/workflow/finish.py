@@ -23,7 +23,7 @@ def finish(root: Path, stages: list[str]) -> Path:
         figures=root / "figures" / provenance["profile"],
         notebooks=stages,
         provenance=facts_for_people(provenance),
-        made_by=_made_by(root),
+        made_by=_made_by(root, stages),
     )
     print(f"report    {page.relative_to(root)}")
     return page
@@ -41,16 +41,23 @@ def facts_for_people(provenance: dict) -> dict[str, object]:
         **{key: provenance[key] for key in ("profile", "dataset", "perceptual", "seed", "versions", "python")},
         "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {gpus}, {hardware['system']}",
         "time": time,
-        "code": f"vqad {provenance['vqad']}, revision {provenance['git_revision']}{changes}",
+        "code": f"vqad {provenance['vqad']}, revision {provenance['git_revision'][:12]}{changes}",
         "data_digest": provenance["data_digest"],
     }
 
 
-def _made_by(root: Path) -> dict[str, str]:
-    """ "table_06" -> "06_results", from the outputs that notebooks/stages.yaml declares."""
+def _made_by(root: Path, stages: list[str]) -> dict[str, str]:
+    """Name of a table or figure -> the executed notebook that made it, from `outputs` and `also` of stages.yaml.
+
+    A notebook that runs once for each network is found by the values in the file's name:
+    "training_vqgan_paper" -> "02_train_autoencoder_vqgan_paper".
+    """
     pairs = {}
     for notebook, entry in stage_table(root).items():
-        for output in entry.get("outputs", []):
-            if found := re.search(r"((?:table|figure)_\d\d)\.(?:csv|png)$", output):
-                pairs[found.group(1)] = notebook
+        for output in [*entry.get("outputs", []), *entry.get("also", [])]:
+            name = Path(output).stem
+            runs = [stage for stage in stages if stage.startswith(notebook)] or [notebook]
+            for stage in runs if "{" in name else runs[:1]:
+                values = stage.removeprefix(notebook).strip("_")
+                pairs[re.sub(r"\{.*\}", values, name)] = stage
     return pairs
