@@ -168,12 +168,12 @@ def test_declared_outputs_follow_the_contracts(name):
     """Each placeholder is a parameter, each stage of a notebook writes files of its own, in the agreed folders."""
     own = [parameter for parameter in parameters(FOLDER / f"{name}.ipynb") if parameter not in COMMON]
     templates = [
-        r"figures/\{profile\}/(figure_\d\d|[a-z_{}]+)\.png",
+        r"figures/\{profile\}/(figure_\d\d(_[a-z]+)?|[a-z_{}]+)\.png",
         r"reports/\{profile\}/tables/(table_\d\d|[a-z_{}]+)\.csv",
         r"reports/\{profile\}/scores/\{protocol\}/\{autoencoder\}_\{prior\}\.parquet",
     ]
     assert STAGES[name]["outputs"]
-    for output in STAGES[name]["outputs"]:
+    for output in [*STAGES[name]["outputs"], *STAGES[name].get("also", [])]:
         assert any(re.fullmatch(template, output) for template in templates), output
         assert sorted(re.findall(r"\{(\w+)\}", output)) == sorted(["profile", *own]), output
 

@@ -86,16 +86,18 @@ def test_every_table_and_figure_in_order(run):
     _, page = read(run)
     wanted = [f"table_{n:02d}" for n in range(1, 28)] + [f"figure_{n:02d}" for n in range(1, 19)]
     assert [name for name in page.ids if name.startswith(("table_", "figure_"))] == wanted
-    assert [link[1:] for link in page.links if link.startswith(("#table_", "#figure_"))] == wanted
-    assert page.text.count("not in this profile yet") == 45 - 2
+    links = dict.fromkeys(link[1:] for link in page.links if link.startswith(("#table_", "#figure_")))
+    assert list(links) == wanted
+    assert page.text.count("not made in this run") == 45 - 2
     assert len(set(page.ids)) == len(page.ids)
     assert "2 of 45" in page.text
 
 
 def test_offline_and_without_scripts(run):
     content, page = read(run)
-    assert not re.search(r"https?:|//[a-z]|<script|<link|@import|url\(", content)
-    inside = [link for link in page.links if not link.startswith("#")]
+    assert not re.search(r"https?:|//[a-z]|<script|@import|url\(", content)
+    assert [link for link in re.findall("<link[^>]*>", content) if "data:" not in link] == []
+    inside = [link for link in page.links if not link.startswith(("#", "data:"))]
     assert {"summary.csv", "tables/table_06.csv", "tables/table_06_official.csv", "tables/passes.csv"} <= set(inside)
     for link in [*inside, *(image["src"] for image in page.images)]:
         assert (run["reports"] / link).exists(), link
@@ -106,7 +108,7 @@ def test_images_have_size_alt_and_relative_source(run):
     (image,) = page.images
     assert image["src"] == "../../figures/demo/figure_12.png"
     assert (image["width"], image["height"], image["loading"]) == ("40", "20", "lazy")
-    assert image["alt"].startswith("Figure 12: Different Normal Restoration")
+    assert image["alt"] == "A grid of frames. Normal frames above the restorations by each model, five to a row."
     assert "../../figures/demo/figure_12.pdf" in page.links
 
 
@@ -115,11 +117,58 @@ def test_table_shows_paper_ours_difference_and_interval(run):
     row = re.search(r'<tr><th scope="row">VP</th>.*?</tr>', content)[0]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
     assert cells[:6] == ["0.881", "0.900", "+0.019", "0.942", "0.950", "+0.008"]
-    assert cells[6] == "0.800 <small>0.750–0.850</small>"
+    assert cells[6] == '0.800 <small class="under">0.750–0.850</small>'
     assert '<td class="number delta up1">+0.019</td>' in row
-    assert "Official split" in page.text
     assert "A &lt;note&gt; on λ<sub>S</sub>." in content
     assert "notebooks/06_results.html" in page.links
+
+
+def test_official_twin_is_folded_beneath_its_table(run):
+    content, _ = read(run)
+    section = re.search(r'<section id="table_06">.*?</section>', content, re.DOTALL)[0]
+    own, fold = section.split("<details>")
+    assert "tables/table_06.csv" in own
+    assert "<summary>Table 6, split official</summary>" in fold
+    assert "tables/table_06_official.csv" in fold
+    assert section.count("made by") == 2
+
+
+def test_missing_table_says_who_makes_it(run):
+    run["made_by"]["table_05"] = "11_baselines"
+    assert "state of the art: not made in this run; 11_baselines makes it." in read(run)[1].text
+
+
+def test_curves_stand_beneath_their_figure(run):
+    for name in ("figure_06", "figure_06_curves"):
+        Image.new("RGB", (80, 40)).save(run["figures"] / f"{name}.png")
+    run["made_by"]["figure_06"] = "06_results"
+    content, _ = read(run)
+    section = re.search(r'<section id="figure_06">.*?</section>', content, re.DOTALL)[0]
+    assert section.index("figure_06.png") < section.index("<h4>ROC and precision-recall curves</h4>")
+    assert "ROC curves beside precision-recall curves of the sample-wise score" in section
+
+
+def test_overview_and_leak_stand_first(run):
+    tables = run["reports"] / "tables"
+    assert 'id="overview"' in read(run)[0]
+    nearest = DataFrame({"model": ["nearest training frame"], "auc_paper_protocol": 0.995})
+    frame = pd.concat([results(6), nearest]).assign(auroc_official=[0.71, 0.72, 0.73, 0.74, 0.67])
+    save_table(frame, number=6, labels=LABELS, folder=tables)
+    leak = DataFrame({"protocol": ["paper", "official"], "auroc": [0.9986, 0.6716]})
+    save_table(leak, number=0, name="leak", labels=LABELS, folder=tables)
+    content, page = read(run)
+    section = re.search(r'<section id="overview">.*?</section>', content, re.DOTALL)[0]
+    assert '<td class="number edge same">0.950 <small>+0.008</small></td>' in section
+    assert '<td class="number down1">0.950 <small>−0.044</small></td>' in section
+    assert '<td class="number">0.740</td>' in section
+    assert '<td class="number edge middle" colspan="4">0.670</td>' in section
+    assert "has AUROC 0.999 there, and 0.672 on split official" in " ".join(page.text.split())
+
+
+def test_no_leak_no_warning(run):
+    leak = DataFrame({"protocol": ["paper"], "auroc": [0.8]})
+    save_table(leak, number=0, name="leak", labels=LABELS, folder=run["reports"] / "tables")
+    assert "leaks" not in read(run)[1].text
 
 
 def test_banner_only_for_random_weights(run):
@@ -161,13 +210,13 @@ def test_what_is_compared_comes_before_details():
     top = [name for name in head if name in ("Model", "the paper&#39;s protocol", "Decision threshold")]
     assert top == ["Model", "the paper&#39;s protocol", "Decision threshold"]
     last = re.findall(r"<td class=\"number\">(.*?)</td>", html_table(frame, table=6).split("</tr>")[2])[-2:]
-    assert last == ["1.500", "0.700"]
+    assert last == ["0.700", "1.500"]
 
 
 def test_scores_that_are_all_one_keep_their_decimals(tmp_path):
     frame = results(6).assign(auroc=1.0, auroc_low=0.99, auroc_high=1.0)
     save_table(frame, number=6, labels=LABELS, folder=tmp_path)
-    assert "1.000 <small>0.990–1.000</small>" in html_table(load_table(tmp_path, 6), table=6)
+    assert '1.000 <small class="under">0.990–1.000</small>' in html_table(load_table(tmp_path, 6), table=6)
 
 
 def test_smaller_network_stands_beside_the_lines_of_its_kind():
@@ -193,7 +242,7 @@ def test_line_that_the_paper_lacks_is_kept(tmp_path):
 
 def test_empty_run_still_gives_a_page(tmp_path):
     page = build_report(reports=tmp_path / "r", figures=tmp_path / "f", notebooks=[], provenance={}, made_by={})
-    assert Page(page.read_text(encoding="utf-8")).text.count("not in this profile yet") == 45
+    assert Page(page.read_text(encoding="utf-8")).text.count("not made in this run") == 45
 
 
 def test_summary_by_hand(run):
@@ -252,7 +301,7 @@ def test_key_column_prefers_the_papers_rows():
 def test_html_table_of_the_paper_thresholds():
     frame = results(6).assign(threshold_nats=1.25, threshold_percentile=60)
     assert '1.250 <small class="under">paper 0.216</small>' in html_table(frame, table=6)
-    assert "under" not in html_table(frame.drop(columns=["reported_f1", "reported_auc"]), table=6)
+    assert ">paper " not in html_table(frame.drop(columns=["reported_f1", "reported_auc"]), table=6)
 
 
 def test_broken_figure_is_named(run):

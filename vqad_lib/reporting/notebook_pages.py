@@ -26,7 +26,9 @@ def convert_notebooks(folder: Path) -> None:
     Raises:
         VqadError: a notebook cannot be read, or a page cannot be written.
     """
-    exporter = HTMLExporter(template_name="basic", embed_images=True, mathjax_url="", require_js_url="")
+    exporter = HTMLExporter(
+        template_name="basic", embed_images=True, exclude_anchor_links=True, mathjax_url="", require_js_url=""
+    )
     template, code_style = page_template("notebook.html.j2"), _code_style()
     style = b"".join((Path(__file__).parent / name).read_bytes() for name in _TEMPLATES) + code_style.encode()
     for notebook in sorted(Path(folder).glob("*.ipynb")):
@@ -56,5 +58,5 @@ def _described(cells: str, name: str) -> str:
 
 def _code_style() -> str:
     light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
-    background = ".highlight { background: var(--panel) !important }"
+    background = ".highlight { background: var(--paper) !important }"
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n{background}"

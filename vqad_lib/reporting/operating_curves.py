@@ -33,7 +33,7 @@ def operating_curves(scores: dict[str, DataFrame]) -> Figure:
     if not scores:
         raise VqadError("operating curves need the scores of one split at least")
     figure, axes = plt.subplots(
-        len(scores), 2, figsize=(7.2, 3.35 * len(scores) + 0.1), squeeze=False, layout="constrained"
+        len(scores), 2, figsize=(7.2, 4.1 * len(scores) + 0.1), squeeze=False, layout="constrained"
     )
     for (split, frame), (roc, pr) in zip(scores.items(), axes, strict=True):
         missing = _COLUMNS - set(frame.columns)
@@ -74,5 +74,5 @@ def _draw(roc: Axes, pr: Axes, frame: DataFrame, model: str, split: str) -> None
 def _finish(axis: Axes, title: str, xlabel: str, ylabel: str, area: str) -> None:
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axis.set(xticks=_UNIT, yticks=_UNIT, aspect="equal")
-    legend = axis.legend(title=area, loc="lower right" if area == "AUROC" else "lower left", alignment="left")
-    legend.get_title().set_fontsize(8)
+    # beneath the panel, where no curve can run
+    axis.legend(title=area, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False, title_fontsize=8)

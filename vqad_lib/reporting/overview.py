@@ -85,7 +85,8 @@ def leak_facts(tables: Path) -> dict[str, Any]:
     """
     if not table_path(tables, 0, name="leak").exists():
         return {}
-    leak = load_table(tables, 0, name="leak").set_index("protocol")["auroc"].dropna()
+    frame = load_table(tables, 0, name="leak").set_index("protocol")
+    leak = frame["auroc"].dropna() if "auroc" in frame else {}
     if leak.get("paper", 0.0) < 0.9:
         return {}
     return {"official": "", **{str(split): f"{value:.3f}" for split, value in leak.items()}}

@@ -41,7 +41,7 @@ def facts_for_people(provenance: dict) -> dict[str, object]:
         **{key: provenance[key] for key in ("profile", "dataset", "perceptual", "seed", "versions", "python")},
         "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {gpus}, {hardware['system']}",
         "time": time,
-        "code": f"vqad {provenance['vqad']}, revision {provenance['git_revision'][:12]}{changes}",
+        "code": f"vqad {provenance['vqad']}, revision {provenance['git_revision']}{changes}",
         "data_digest": provenance["data_digest"],
     }
 
