@@ -128,3 +128,13 @@ def test_missing_folder_is_one_line(tmp_path, monkeypatch):
             reported(6)
     finally:
         paper_numbers._read.cache_clear()
+
+
+def test_every_table_of_the_paper_is_held_against_its_text():
+    """The comparison above would be silent about a table that tables.txt itself lacks."""
+    printed = printed_tables()
+    assert sorted(printed) == list(range(1, 28))
+    found = {int(table) for table, *_ in printed_numbers()}
+    assert found == set(range(3, 28))
+    for number in range(1, 28):
+        assert len(reported(number)) == len(printed[number][0].split("\n")) - 1

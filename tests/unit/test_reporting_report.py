@@ -10,6 +10,7 @@ from pandas import DataFrame
 from PIL import Image
 
 from vqad_lib.errors import VqadError
+from vqad_lib.reporting import notebook_pages
 from vqad_lib.reporting.architecture import beside_paper_shapes
 from vqad_lib.reporting.comparison import comparison_rows, difference_text, html_table, key_column
 from vqad_lib.reporting.notebook_pages import convert_notebooks
@@ -336,3 +337,28 @@ def test_convert_names_a_broken_notebook(tmp_path):
     (tmp_path / "bad.ipynb").write_text("{")
     with pytest.raises(VqadError, match=r"bad\.ipynb"):
         convert_notebooks(tmp_path)
+
+
+def test_shapes_are_one_cell_and_the_difference_a_factor():
+    rows = reported(1)[["component", "height", "width", "channels"]].to_dict("records")
+    rows[1] |= {"height": 64, "width": 64, "channels": 128}
+    rows[2] |= {"height": 32}
+    html = html_table(beside_paper_shapes(rows, table=1), table=1)
+    first, second, third = (re.findall(r"<td[^>]*>(.*?)</td>", row) for row in html.split("</tr>")[1:4])
+    assert first == ["128 × 128 × 3", "128 × 128 × 3", "="]
+    assert second == ["128 × 128 × 64", "64 × 64 × 128", "size ÷2, channels ×2"]
+    assert third == ["64 × 64 × 64", "32 × 64 × 64", "height ÷2"]
+
+
+def test_notebook_page_leads_back_and_is_made_again_when_its_style_changes(tmp_path, monkeypatch):
+    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    output = nbformat.v4.new_output("display_data", data={"image/png": png})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", outputs=[output])])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    convert_notebooks(tmp_path)
+    content = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert 'href="../index.html"' in content
+    assert re.findall('<img alt="(.*?)"', content) == ["Image 1 that one drew"]
+    monkeypatch.setattr(notebook_pages, "_code_style", lambda: ".other {}")
+    convert_notebooks(tmp_path)
+    assert ".other {}" in (tmp_path / "one.html").read_text(encoding="utf-8")

@@ -1,0 +1,27 @@
+"""Which executed notebook made which table or figure."""
+
+import yaml
+
+from vqad_lib.workflow.finish import _made_by
+
+
+def test_makers_are_found_with_and_without_parameters(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    table = {
+        "02_train": {"outputs": ["figures/{profile}/training_{autoencoder}_{protocol}.png"]},
+        "06_results": {
+            "outputs": ["reports/{profile}/tables/table_06.csv", "figures/{profile}/figure_06_curves.png"],
+            "also": ["reports/{profile}/tables/official_auroc.csv"],
+        },
+        "09_later": {"outputs": ["figures/{profile}/figure_10.png"]},
+    }
+    (tmp_path / "notebooks" / "stages.yaml").write_text(yaml.safe_dump(table), encoding="utf-8")
+    stages = ["02_train_vqvae_paper", "02_train_vqgan_official", "06_results"]
+    assert _made_by(tmp_path, stages) == {
+        "training_vqvae_paper": "02_train_vqvae_paper",
+        "training_vqgan_official": "02_train_vqgan_official",
+        "table_06": "06_results",
+        "figure_06_curves": "06_results",
+        "official_auroc": "06_results",
+        "figure_10": "09_later",
+    }
