@@ -33,6 +33,8 @@ HEADINGS = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "seconds_per_image": "s / image",
+    "seconds_low": "Fastest repeat",
+    "seconds_high": "Slowest repeat",
     "threshold_nats": "λ (nats)",
     "threshold_percentile": "λ percentile",
     "sound_percentile": "λ percentile, sound",
