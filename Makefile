@@ -110,6 +110,9 @@ endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
 $(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+# times are taken when nothing else runs: after all other stages, whose ends it does not depend on otherwise
+$(M)/08_seconds_per_image.json: | $(call manifests,$(STAGES))
+$(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
 
 export VQAD_STAGES := $(STAGES)
 results: $(M)/report.json

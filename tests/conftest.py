@@ -100,6 +100,7 @@ PROFILE: dict[str, Any] = {
         "normal_quantile": 0.95,
         "unsupervised_percentile": 90,
     },
+    "speed": {"images": 4, "repeats": 2, "plain_seconds": 0.5},
 }
 
 

@@ -144,10 +144,11 @@ def row_name(value: object) -> str:
 
 
 def format_column(column: Series) -> list[str]:
-    """One column as text: scores with 3 decimals, whole numbers without, small numbers with 3 digits, "" if missing."""
+    """One column as text: scores with 3 decimals, whole numbers without, others below 1 with 3 digits."""
+    is_score = str(column.name).startswith(SCORE_PREFIXES) and pd.api.types.is_numeric_dtype(column)
+    column = column.astype(float) if is_score else column  # a column of ones is read back as whole numbers
     numbers = column.dropna()
     floats = pd.api.types.is_float_dtype(column)
-    is_score = str(column.name).startswith(SCORE_PREFIXES)
     whole = floats and not is_score and bool((numbers == numbers.round()).all())
     return [_format(value, whole=whole, is_score=is_score) for value in column]
 
@@ -159,7 +160,7 @@ def _format(value: object, *, whole: bool, is_score: bool) -> str:
         return str(value)
     if whole:
         return f"{value:.0f}"
-    return f"{value:.3f}" if is_score or value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+    return f"{value:.3f}" if is_score or value == 0 or abs(value) >= 1 else f"{value:#.3g}"
 
 
 def fold_intervals(frame: DataFrame) -> DataFrame:

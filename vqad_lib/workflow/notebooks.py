@@ -21,6 +21,7 @@ from vqad_lib.config import section_digest_source
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 from vqad_lib.workflow.digests import code_digest, digest, notebook_digest
+from vqad_lib.workflow.provenance import code_revision
 from vqad_lib.workflow.settings import configured
 
 SHOW_PROGRESS_EVERY_S = 10.0
@@ -79,7 +80,7 @@ def run_stage(stage: Stage) -> bool:
             os.utime(manifest_path)
             return False
     manifest_path.unlink(missing_ok=True)
-    started = time.time()
+    started, revision = time.time(), code_revision(stage.root)
     _execute(stage, settings)
     missing = [output for output in outputs if not (stage.root / output).exists()]
     if missing:
@@ -91,6 +92,8 @@ def run_stage(stage: Stage) -> bool:
             "inputs": wanted,
             "outputs": outputs,
             "seconds": round(time.time() - started, 1),
+            "sitting": int(os.environ.get("VQAD_STARTED") or started),  # when this `make paper` began
+            **revision,
             "started_at": round(started),
             "finished_at": round(time.time()),
         },

@@ -83,6 +83,25 @@ def _detector_rows(run: Run, scores: dict[str, pd.DataFrame], *, detector: str, 
     return pd.DataFrame(rows)
 
 
+def chosen_scores(scores: dict[str, pd.DataFrame], rows: pd.DataFrame, *, detector: str) -> pd.DataFrame:
+    """Figures 6-8: test scores of each combination at the percentile that the sound protocol chose.
+
+    Args:
+        scores: see `combination_scores`.
+        rows: see `detector_rows`.
+        detector: the one that `rows` are about.
+
+    Returns:
+        The tidy scores with one more column, model.
+    """
+    percentiles = rows.set_index("model")["sound_percentile"]
+    picked = []
+    for model, tidy in scores.items():
+        tidy = tidy[(tidy["split"] == "test") & (tidy["detector"] == detector)]
+        picked.append(_at(tidy, percentiles[model]).assign(model=model))
+    return pd.concat(picked)
+
+
 def regenerative_rows(run: Run, scores: dict[str, pd.DataFrame], *, protocol: str) -> pd.DataFrame:
     """Table 9: one row per autoencoder, test images. The prior plays no part; PixelSNAIL's files are read."""
     rows = _regenerative_rows(run, scores, protocol)
