@@ -110,6 +110,7 @@ endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
 $(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+$(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
 # times are taken when nothing else runs: after all other stages, whose ends it does not depend on otherwise
 $(M)/08_seconds_per_image.json: | $(call manifests,$(STAGES))
 $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))

@@ -98,13 +98,19 @@ def test_ped2_elsewhere_counts_for_the_choice(root, tmp_path, monkeypatch):
 
 
 def test_run_files(root):
-    settings = choose(root, **NOTHING | {"profile": "smoke", "seed": "7", "perceptual": "none", "jobs": "3"})
+    asked = {"profile": "smoke", "seed": "7", "seeds": "3", "perceptual": "none", "jobs": "3"}
+    settings = choose(root, **NOTHING | asked)
     digest = settings.pop("data_digest")
     assert len(digest) == 64
     expected = {"profile": "smoke", "dataset": "synthetic", "data_root": "", "seed": "7", "perceptual": "none"}
-    assert settings == expected
+    assert settings == expected | {"seeds": "3"}
     lines = (root / "data" / "derived" / "run.mk").read_text().splitlines()
-    assert lines == ["override PROFILE := smoke", "override PROTOCOLS := paper official", "override JOBS := 3"]
+    assert lines == [
+        "override PROFILE := smoke",
+        "override PROTOCOLS := paper official",
+        "override JOBS := 3",
+        "override REPLICATES := 1 2",
+    ]
 
 
 def test_run_json_is_rewritten_only_if_it_changes(root):

@@ -44,7 +44,7 @@ def choose(
     print(f"data      {chosen}: {reason}")
     shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
     minutes = loaded.expected_minutes * (1 + 0.9 * (seed_count - 1))  # nearly all of it is training and scoring
-    print(f"seed      {shown}; {job_count} notebook(s) at a time; about {minutes:.0f} min")
+    print(f"seed      {shown}; {job_count} notebook(s) at a time; about {round(minutes, 1):g} min")
     _warn_of_other_data(root, name, chosen)
     # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
     frames = load_frames(root, loaded, chosen, str(folder or ""))
