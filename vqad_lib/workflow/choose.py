@@ -12,6 +12,7 @@ from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
+from vqad_lib.workflow.launch import devices_to_start
 from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
 
 
@@ -24,7 +25,7 @@ def choose(
         profile: "" to pick "paper" where a CUDA device and UCSD Ped2 are there, else "demo".
         dataset, data_root, seed, perceptual: see `open_run`.
         jobs: notebooks at a time; "" for one per core up to 4 without CUDA (each stage then uses the profile's
-            threads), one with CUDA.
+            threads, in each of VQAD_DEVICES processes), one with CUDA.
 
     Raises:
         VqadError: the profile or the data are not usable.
@@ -35,10 +36,13 @@ def choose(
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
     if jobs and not (jobs.isdigit() and int(jobs)):
         raise VqadError(f"JOBS must be a whole number of at least 1, got {jobs!r}")
-    job_count = int(jobs) if jobs else (1 if cuda else min(os.cpu_count() or 1, 4))
+    devices = devices_to_start()
+    job_count = int(jobs) if jobs else (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
     print(f"seed      {loaded.seed}; {job_count} notebook(s) at a time; about {loaded.expected_minutes:g} min")
+    if devices > 1:
+        print(f"devices   {devices} processes for each network and its scores, one per {'GPU' if cuda else 'CPU core'}")
     _warn_of_other_data(root, name, chosen)
     # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
     frames = load_frames(root, loaded, chosen, str(folder or ""))
