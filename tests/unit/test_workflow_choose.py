@@ -113,6 +113,21 @@ def test_run_files(root):
     ]
 
 
+def test_devices_share_the_cores_and_change_no_file_that_stages_depend_on(root, monkeypatch, capsys):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    alone = choose(root, **NOTHING)
+    assert "override JOBS := 4\n" in (root / "data" / "derived" / "run.mk").read_text()
+    assert "processes for each network" not in capsys.readouterr().out
+    monkeypatch.setenv("VQAD_DEVICES", "2")
+    assert choose(root, **NOTHING) == alone
+    assert "override JOBS := 2\n" in (root / "data" / "derived" / "run.mk").read_text()
+    expected = "devices   2 processes for each network and its scores, one per CPU core\n"
+    assert expected in capsys.readouterr().out
+    monkeypatch.setenv("VQAD_DEVICES", "none")
+    with pytest.raises(VqadError, match=r"^DEVICES must be a whole number of at least 1, got 'none'$"):
+        choose(root, **NOTHING)
+
+
 def test_run_json_is_rewritten_only_if_it_changes(root):
     path = root / "data" / "derived" / "run.json"
     choose(root, **NOTHING | {"profile": "smoke"})
