@@ -1,4 +1,4 @@
-"""The setting of the perceptual network, and what results say of it; apart from it, for importing lpips takes seconds."""
+"""The perceptual network's setting, and what results say of it; apart from it, for importing lpips takes seconds."""
 
 from pathlib import Path
 
