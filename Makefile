@@ -58,11 +58,13 @@ help:
 # -- results ---------------------------------------------------------------------------------------------------------
 ## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
 paper: $(ENVIRONMENT)
-	@$(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	  --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"
-	@started=$$(date +%s); jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); \
-	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results \
-	   && echo "finished  $$(( ($$(date +%s) - started) / 60 )) min $$(( ($$(date +%s) - started) % 60 )) s"
+	@started=$$(date +%s); \
+	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
+	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
+	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); profile=$$(sed -n 's/^override PROFILE := //p' $(DERIVED)/run.mk); \
+	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results; \
+	 seconds=$$(( $$(date +%s) - started )); \
+	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$profile/index.html"
 
 ifneq ($(wildcard $(DERIVED)/run.mk),)
 ifneq ($(filter results report,$(MAKECMDGOALS)),)
@@ -120,6 +122,7 @@ $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
 
 export VQAD_STAGES := $(STAGES)
 results: $(M)/report.json
+	@:
 $(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2)
 	@$(PY) -m vqad_lib finish && touch $@
 

@@ -4,6 +4,7 @@ The notebook runs under a working name; when it has ended well it moves to its p
 of all it depended on is written last. A notebook that fails is kept aside, with its error, and leaves no manifest.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from vqad_lib.workflow.provenance import code_revision
 from vqad_lib.workflow.settings import configured
 
 SHOW_PROGRESS_EVERY_S = 10.0
+_MAKE_ROOM = "free space or make the folder writable"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,12 @@ def run_stage(stage: Stage) -> bool:
             return False
     manifest_path.unlink(missing_ok=True)
     started, revision = time.time(), code_revision(stage.root)
-    _execute(stage, settings)
+    try:
+        _execute(stage, settings)
+    except OSError as error:
+        what = error.filename or f"what {stage.name} needs"
+        reason = error.strerror or str(error)
+        raise VqadError(f"cannot write {what}: {reason}; {_MAKE_ROOM}, then run again") from error
     missing = [output for output in outputs if not (stage.root / output).exists()]
     if missing:
         raise VqadError(f"{stage.name} ended without writing {', '.join(missing)}")
@@ -164,6 +171,8 @@ def _execute(stage: Stage, settings: dict) -> None:
         else:
             reason = " ".join(str(error.evalue).split())
             kind = "" if error.ename == "VqadError" else f"{error.ename}: "
+            if kind and os.strerror(errno.ENOSPC) in reason:
+                reason += f"; {_MAKE_ROOM}, then run again"
         kept = failed.relative_to(stage.root)
         raise VqadError(f"{stage.name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
     _strip_papermill_metadata(working)
