@@ -38,25 +38,31 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
     manifests = root / "data" / "derived" / profile.name / "manifests"
     records = [read_json(manifests / f"{stage}.json") for stage in stages]
     seconds = {record["stage"]: {"seconds": record["seconds"]} for record in records}
-    provenance = {
-        "vqad": __version__,
-        "git_revision": _git(root, "rev-parse", "HEAD"),
-        "git_changes": _git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")
-        not in ("", "unknown"),
+    provenance = code_and_machine(root) | {
         "profile": profile.name,
         "dataset": settings["dataset"],
         "data_digest": settings["data_digest"],
         "seed": int(settings["seed"]),
         "perceptual": perceptual_label(network=profile.gan.perceptual_network, weights=profile.gan.perceptual_weights),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "hardware": _hardware(),
         "stages": seconds,
         "stage_seconds_total": round(sum(record["seconds"] for record in records), 1),
         "wall_seconds": _busy_seconds([(record["started_at"], record["finished_at"]) for record in records]),
     }
     write_json(root / "reports" / profile.name / "provenance.json", provenance)
     return provenance
+
+
+def code_and_machine(root: Path) -> dict[str, object]:
+    """What ran and on what: vqad, git_revision, git_changes, python, versions, hardware."""
+    changes = _git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")
+    return {
+        "vqad": __version__,
+        "git_revision": _git(root, "rev-parse", "HEAD"),
+        "git_changes": changes not in ("", "unknown"),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "hardware": _hardware(),
+    }
 
 
 def _busy_seconds(spans: list[tuple[int, int]]) -> int:
