@@ -91,7 +91,7 @@ PROFILE: dict[str, Any] = {
         "min_pool_px": 3,
         "average_pool_px": 7,
         "chunk_images": 4,
-        "batch_rows": 8,
+        "memory_budget_mb": 1,
     },
     "evaluation": {
         "bootstrap_resamples": 10,

@@ -144,7 +144,7 @@ class DetectorConfig:
     min_pool_px: int
     average_pool_px: int
     chunk_images: int
-    batch_rows: int
+    memory_budget_mb: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +254,6 @@ _AT_LEAST_ONE = [
     "training.*.validate_every_epochs",
     "detectors.n_restorations",
     "detectors.chunk_images",
-    "detectors.batch_rows",
     "evaluation.bootstrap_resamples",
     "benchmarks.threads",
     "benchmarks.images",
@@ -299,6 +298,7 @@ def _problems(profile: Profile) -> dict[str, bool]:
         "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": (
             profile.evaluation.unsupervised_percentile not in percentiles
         ),
+        "detectors.memory_budget_mb: must be above 0": not profile.detectors.memory_budget_mb > 0,
         "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
         **{f"benchmarks.{key}: must list whole numbers of at least 1": found for key, found in _lists(profile).items()},
     }

@@ -1,6 +1,6 @@
 """Progress with a time estimate, in a terminal, in JupyterLab, and out of a notebook that Papermill executes.
 
-A kernel's own output ends up in the executed notebook, where a moving bar is noise. So when `VQAD_PROGRESS_FILE` is
+Of several processes only the first shows any. A kernel's own output ends up in the executed notebook, where a moving bar is noise. So when `VQAD_PROGRESS_FILE` is
 set, as the notebook runner does, the bar's text goes to that file, and the runner shows it on the terminal.
 """
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tqdm.auto import tqdm
+
+from vqad_lib.distributed import process
 
 Item = TypeVar("Item")
 
@@ -40,7 +42,9 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit
         unit: what one item is called, for example "image".
     """
     path = os.environ.get("VQAD_PROGRESS_FILE")
-    if path:
+    if not process().is_first:
+        yield from items
+    elif path:
         plain = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}, about {remaining} left]"
         yield from _plain_bar(items, what, total, unit, _LineFile(Path(path)), plain)
     else:

@@ -144,7 +144,7 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("detectors.min_pool_px", 2, "detectors.min_pool_px"),
         ("detectors.average_pool_px", 0, "detectors.average_pool_px"),
         ("detectors.chunk_images", 0, "detectors.chunk_images"),
-        ("detectors.batch_rows", 0, "detectors.batch_rows"),
+        ("detectors.memory_budget_mb", 0, "detectors.memory_budget_mb"),
         ("evaluation.unsupervised_percentile", 33, "evaluation.unsupervised_percentile"),
         ("evaluation.normal_quantile", 1.5, "evaluation.normal_quantile"),
         ("evaluation.bootstrap_resamples", 0, "evaluation.bootstrap_resamples"),

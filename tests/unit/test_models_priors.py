@@ -84,7 +84,7 @@ def test_other_grids_and_types_are_refused(tiny_prior: Prior, wrong: Tensor) -> 
     with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
         tiny_prior.logits(wrong)
     with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
-        tiny_prior.steps(wrong, start=0)
+        tiny_prior.walk(wrong, capacity=0)
 
 
 def test_gpt2_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None:
@@ -100,29 +100,51 @@ def test_pixelsnail_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None
     assert gaps.min() > 1e-3
 
 
-@pytest.mark.parametrize("start", [0, 1, 10, 19])
-def test_steps_give_the_logits_of_one_pass(tiny_prior: Prior, codes: Tensor, start: int) -> None:
-    expected = tiny_prior.logits(codes).flatten(1, 2)
-    steps = tiny_prior.steps(codes, start=start)
-    for i in range(start, N):
-        torch.testing.assert_close(steps.logits_at(i, codes.flatten(1)), expected[:, i], rtol=0, atol=1e-5)
+@pytest.mark.parametrize("start", [0, 1, 10, 18])
+def test_walk_gives_the_logits_of_one_pass(tiny_prior: Prior, codes: Tensor, start: int) -> None:
+    """A branch of every grid at `start`, each with other codes than its grid's from there on."""
+    walk = tiny_prior.walk(codes, capacity=len(codes))
+    torch.testing.assert_close(walk.logits, tiny_prior.logits(codes).flatten(1, 2), rtol=0, atol=1e-5)
+    other = codes.flatten(1).clone()
+    other[:, start:] = (other[:, start:] + 1 + torch.arange(N - start)) % 7
+    expected = tiny_prior.logits(other.reshape(codes.shape)).flatten(1, 2)
+    assert (expected[:, start + 1 :] - walk.logits[:, start + 1 :]).abs().amax() > 0.1
+    walk.branch(torch.arange(len(codes)), start)
+    for i in range(start + 1, N):
+        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("start", [0, 10])
-def test_steps_follow_codes_that_change_along_the_walk(tiny_prior: Prior, codes: Tensor, start: int) -> None:
-    walked = codes.flatten(1).clone()
-    steps = tiny_prior.steps(codes, start=start)
-    for i in range(start, N):
-        expected = tiny_prior.logits(walked.reshape(codes.shape)).flatten(1, 2)[:, i]
-        torch.testing.assert_close(steps.logits_at(i, walked), expected, rtol=0, atol=1e-5)
-        walked[:, i] = (walked[:, i] + 1 + i) % 7
+def test_walk_branches_from_branches_and_leaves_others_alone(tiny_prior: Prior, codes: Tensor) -> None:
+    """Grid 0; a branch of it at 3; a branch of grid 1 at 7; a branch of the first branch at 11."""
+    leaves, grids = {0: (3, 0), 1: (7, 1), 2: (11, None)}, codes.flatten(1)
+    rows = torch.stack([grids[0], grids[1], grids[0]]).clone()
+    rows[0, 3:] = (rows[0, 3:] + 2) % 7
+    rows[1, 7:] = (rows[1, 7:] + 3) % 7
+    rows[2] = rows[0]
+    rows[2, 11:] = (rows[2, 11:] + 4) % 7
+    expected = tiny_prior.logits(rows.reshape(-1, *codes.shape[1:])).flatten(1, 2)
+    walk, alive = tiny_prior.walk(codes, capacity=3), 0
+    for i in range(N):
+        if alive:
+            found = walk.step(i, rows[:alive, i - 1])
+            torch.testing.assert_close(found, expected[:alive, i], rtol=0, atol=1e-5)
+        for branch, (position, parent) in leaves.items():
+            if position == i:
+                walk.branch(torch.tensor([len(codes) if parent is None else parent]), i)
+                alive = branch + 1
 
 
-def test_steps_do_not_read_codes_that_are_not_yet_known(tiny_prior: Prior, codes: Tensor) -> None:
-    blank = codes.flatten(1).clone()
-    blank[:, 10:] = 0
-    known, unknown = tiny_prior.steps(codes, start=10), tiny_prior.steps(blank.reshape(codes.shape), start=10)
-    assert torch.equal(known.logits_at(10, codes.flatten(1)), unknown.logits_at(10, blank))
+def test_walk_holds_as_many_bytes_as_it_says(tiny_prior: Prior, codes: Tensor) -> None:
+    def held(memory: object) -> int:
+        if isinstance(memory, Tensor):
+            return memory.nbytes
+        if isinstance(memory, (list, tuple)):
+            return sum(held(part) for part in memory)
+        names = ("kept", "shift", "blocks", "residuals", "attention", "merge", "conv1", "conv2")
+        return sum(held(getattr(memory, name)) for name in names if getattr(memory, name, None) is not None)
+
+    few, many = (held(tiny_prior.walk(codes, capacity=n)) for n in (0, 10))
+    assert many - few == 10 * tiny_prior.walk_bytes_per_row
 
 
 def test_gpt2_medium_has_as_many_parameters_as_its_formula() -> None:

@@ -17,7 +17,42 @@ def restoration_weights(images: Tensor, restorations: Tensor, *, temperature: fl
         (B, N) float, each row sums to 1. A restoration equal to its image counts as differing by 1e-6.
     """
     difference = (images[:, None] - restorations).abs().sum((2, 3, 4))
+    return _weights(difference, temperature)
+
+
+def _weights(difference: Tensor, temperature: float) -> Tensor:
     return (temperature / difference.clamp_min(1e-6)).softmax(1)
+
+
+def residual_sums(
+    images: Tensor, restorations: Tensor, *, min_pool_px: int, average_pool_px: int
+) -> tuple[Tensor, Tensor]:
+    """The two numbers of a restoration that an image's score needs, so that no restoration has to be kept.
+
+    Args:
+        images: (P, C, H, W) float in [-1, 1], one for each restoration.
+        restorations: (P, C, H, W) float in [-1, 1].
+
+    Returns:
+        (P,) sum |Y - X| over pixels and channels, for the weights of eq. 11, and (P,) the mean over pixels of the
+        smoothed residual of eq. 12, in [0, 2].
+    """
+    residual = (images - restorations).abs()
+    smoothed = smooth(residual.mean(1), min_pool_px=min_pool_px, average_pool_px=average_pool_px)
+    return residual.sum((1, 2, 3)), smoothed.mean((1, 2))
+
+
+def restoration_score(difference: Tensor, smoothed: Tensor, *, temperature: float) -> Tensor:
+    """The mean of the map of eq. 12, from `residual_sums`: the mean of a weighted sum is the weighted sum of means.
+
+    Args:
+        difference, smoothed: (B, N) float.
+        temperature: k of eq. 11.
+
+    Returns:
+        (B,) float in [0, 2], `image_score` of `anomaly_map` up to rounding.
+    """
+    return (_weights(difference, temperature) * smoothed).sum(1)
 
 
 def smooth(residual: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from vqad_lib.config import Profile
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.splits import available_protocols, split_frames
+from vqad_lib.distributed import process
 from vqad_lib.losses.labels import perceptual_label
 from vqad_lib.reporting.tables import Labels
 from vqad_lib.workflow.settings import configured, load_frames, repository_root
@@ -98,5 +99,4 @@ def open_run(
     loaded = configured(profile, seed=seed, perceptual=perceptual)
     if loaded.threads_per_stage:
         torch.set_num_threads(loaded.threads_per_stage)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Run(root, loaded, load_frames(root, loaded, dataset, data_root), device)
+    return Run(root, loaded, load_frames(root, loaded, dataset, data_root), process().device)
