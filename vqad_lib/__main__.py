@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish}`. People type make instead."""
+"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,bench}`. People type make instead."""
 
 import argparse
 import os
@@ -12,7 +12,8 @@ def main() -> int:
     """Run one command; a `VqadError` becomes one line on stderr and exit status 1."""
     arguments = _parser().parse_args()
     try:
-        {"choose": _choose, "stage": _stage, "finish": _finish}[arguments.command](arguments)
+        commands = {"choose": _choose, "stage": _stage, "finish": _finish, "bench": _bench}
+        commands[arguments.command](arguments)
     except VqadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -33,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     stage.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE")
     stage.add_argument("--needs", nargs="*", default=[])
     commands.add_parser("finish", help="write the provenance and the report")
+    bench = commands.add_parser("bench", help="measure what it costs")
+    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "networks"):
+        bench.add_argument(f"--{option}", default="")
     return parser
 
 
@@ -63,6 +67,13 @@ def _finish(_arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.finish import finish
 
     finish(repository_root(), os.environ["VQAD_STAGES"].split())
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from vqad_lib.workflow.bench import bench
+
+    given = {key: value for key, value in vars(arguments).items() if key != "command"}
+    bench(repository_root(), given)
 
 
 if __name__ == "__main__":

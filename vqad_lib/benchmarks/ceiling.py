@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vqad_lib.benchmarks.flops import count_gflop, matmul_gflop_per_s
-from vqad_lib.benchmarks.restoration import restored
 from vqad_lib.benchmarks.subjects import Subject
 from vqad_lib.benchmarks.timing import measure
 from vqad_lib.benchmarks.training import Trainer, prior_trainer, vqvae_trainer
 from vqad_lib.config import Profile
+from vqad_lib.detectors.restoration import restore
 from vqad_lib.progress import progress
 from vqad_lib.workflow.stages import PRIORS
 
@@ -70,7 +70,7 @@ def _pass(subject: Subject) -> Tensor:
 
 
 def _restoration(subject: Subject, percentile: int) -> Tensor:
-    return restored(
+    return restore(
         subject.detectors.prior,
         subject.codes,
         threshold_nats=subject.thresholds[percentile],

@@ -10,6 +10,7 @@ from vqad_lib.reporting.figures import COLOURS
 from vqad_lib.workflow.stages import PRIORS
 
 ALGORITHM_COLOURS = {"plain": COLOURS["anomalous"], "fast": COLOURS["normal"]}
+_PLAIN_NUMBERS = "{x:g}"  # 20, not 2 x 10^1
 _AXIS_TITLES = {"images": "images", "n_restorations": "restorations per image", "codes_per_grid": "codes per grid"}
 
 
@@ -22,6 +23,8 @@ def restoration_figure(rows: DataFrame) -> Figure:
             axis.plot(line["percentile"], line["ratio"], marker="o", markersize=4, label=f"N = {n}")
         axis.axhline(1, color="#777777", linewidth=0.8)
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(_PLAIN_NUMBERS)
+        axis.yaxis.set_minor_formatter(_PLAIN_NUMBERS)
         axis.set_xticks(sorted(set(rows["percentile"])))
         axis.set_title(PRIORS.get(prior, prior))
         axis.set_xlabel("threshold percentile")
@@ -42,6 +45,7 @@ def detectors_figure(rows: DataFrame) -> Figure:
     axis.set_yticks(range(len(table)), table.index)
     axis.invert_yaxis()
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(_PLAIN_NUMBERS)
     axis.set_xlabel("images per second")
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -67,6 +71,8 @@ def memory_figure(rows: DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(5.2, 3.2))
     axis.plot(rows["images"], rows["peak_increase_mib"], marker="o", color=COLOURS["normal"])
     axis.set_xscale("log")
+    axis.set_xticks(rows["images"], [f"{n:,}" for n in rows["images"]])
+    axis.minorticks_off()
     axis.set_ylim(bottom=0)
     axis.set_xlabel("images")
     axis.set_ylabel("peak increase (MiB)")
@@ -96,7 +102,9 @@ def _draw_growth(axis: Axes, rows: DataFrame, exponents: dict[str, float]) -> No
         axis.plot(
             line["value"], line["seconds"], marker="o", markersize=4, color=ALGORITHM_COLOURS[algorithm], label=label
         )
+    values = sorted(set(rows["value"]))
     axis.set_xscale("log", base=2)
+    axis.set_xticks(values, [f"{value}" for value in values])
     axis.set_yscale("log")
     axis.legend(frameon=False, fontsize=7)
 

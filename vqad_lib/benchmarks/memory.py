@@ -21,8 +21,9 @@ import pandas as pd
 import torch
 
 from vqad_lib.benchmarks.subjects import random_autoencoder, random_prior
+from vqad_lib.detectors.chunks import score_frames, surprise
 from vqad_lib.detectors.sample_wise import thresholds_at
-from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors, Jobs, score_frames
+from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors, Jobs
 from vqad_lib.errors import VqadError
 from vqad_lib.files import first_line
 from vqad_lib.progress import progress
@@ -30,9 +31,9 @@ from vqad_lib.training.batches import to_unit_range
 from vqad_lib.workflow.settings import configured, repository_root
 
 PROFILE = "smoke"  # whose small networks and frames are measured: many images must not take many minutes
-PERCENTILE = 80
+PERCENTILE = 90
 MIB = 2**20
-_SAMPLE_EVERY_S = 0.002
+_SAMPLE_EVERY_S = 0.01
 _STATUS = Path("/proc/self/status")
 
 
@@ -83,15 +84,13 @@ def measure_here(frames: Path, n: int) -> dict[str, object]:
     scorer, jobs = _scorer(profile, images, device)
     with tempfile.TemporaryDirectory() as folder:
         chunk = profile.detectors.chunk_images
-        score_frames(
-            scorer, torch.from_numpy(images[:chunk]), index[:chunk], jobs, subset="test", folder=Path(folder) / "first"
-        )
+        score_frames(scorer, images, index[:chunk], jobs, subset="test", folder=Path(folder) / "first")
         before = _taken_mib(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        with _HostPeak() as host:
+        with HostPeak() as host:
             started = time.perf_counter()
-            score_frames(scorer, torch.from_numpy(images), index, jobs, subset="test", folder=Path(folder) / "all")
+            score_frames(scorer, images, index, jobs, subset="test", folder=Path(folder) / "all")
             seconds = time.perf_counter() - started
     on_gpu = torch.cuda.max_memory_allocated() / MIB - before if device.type == "cuda" else host.increase_mib
     return {
@@ -111,7 +110,7 @@ def _scorer(profile, images: np.ndarray, device: torch.device) -> tuple[Detector
     coder = random_autoencoder(profile, few)
     prior = random_prior(profile, "pixelsnail", grid=(side, side)).to(device)
     scorer = Detectors(coder, prior, profile.detectors, profile.seed)
-    thresholds = thresholds_at(scorer.surprise(torch.from_numpy(np.array(images[:16])).to(device)), (PERCENTILE,))
+    thresholds = thresholds_at(surprise(scorer, images, np.arange(min(16, len(images)))), (PERCENTILE,))
     detectors = ("sample_wise", "pixel_wise", "light_pixel_wise")
     return scorer, dict.fromkeys(detectors, thresholds) | {"regenerative": {NO_THRESHOLD: math.nan}}
 
@@ -128,13 +127,13 @@ def _anonymous_mib() -> float:
     return math.nan
 
 
-class _HostPeak:
+class HostPeak:
     """The most memory taken while the block runs, beyond what was taken before, looked up every few milliseconds.
 
     The system's own high-water mark would count the pages of mapped files too.
     """
 
-    def __enter__(self) -> "_HostPeak":
+    def __enter__(self) -> "HostPeak":
         self.before = self.highest = _anonymous_mib()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)

@@ -8,27 +8,14 @@ from torch import Tensor
 from vqad_lib.benchmarks.subjects import Subject, share_equal
 from vqad_lib.benchmarks.timing import measure
 from vqad_lib.config import BenchmarkConfig
-from vqad_lib.detectors.restoration import restore
-from vqad_lib.models.prior import Prior
+from vqad_lib.detectors.restoration import restore as restore_codes
 from vqad_lib.progress import progress
 
 Restore = Callable[..., Tensor]
 
 
-def restored(
-    prior: Prior, codes: Tensor, *, threshold_nats: float, noise: Tensor, recompute: str, algorithm: str = "fast"
-) -> Tensor:
-    B, V = noise.shape[:2]
-    rows = codes[:, None].expand(-1, V, -1, -1).flatten(0, 1)
-    name = "incremental" if algorithm == "fast" else algorithm
-    found = restore(
-        prior, rows, threshold_nats=threshold_nats, noise=noise.flatten(0, 1), recompute=recompute, algorithm=name
-    )
-    return found.unflatten(0, (B, V))
-
-
 def restoration_rows(
-    subjects: list[Subject], config: BenchmarkConfig, *, size: str, restore: Restore = restored
+    subjects: list[Subject], config: BenchmarkConfig, *, size: str, restore: Restore = restore_codes
 ) -> pd.DataFrame:
     """Plain against fast, for each subject, number of restorations and threshold percentile.
 

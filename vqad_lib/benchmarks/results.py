@@ -1,10 +1,12 @@
 """Where benchmarks go: a CSV and Markdown per table, a figure, and one page of them all, readable from disk."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from vqad_lib.benchmarks import peers
@@ -12,6 +14,8 @@ from vqad_lib.files import write_text
 from vqad_lib.reporting.figures import save_figure
 from vqad_lib.reporting.page import fact_lines, figure_body, page_template, table_body
 from vqad_lib.reporting.tables import Labels, markdown_table, save_table
+from vqad_lib.workflow.provenance import code_and_machine
+from vqad_lib.workflow.run import Run
 from vqad_lib.workflow.stages import PRIORS
 
 # what the page shows, in this order: key -> title, tables, figures. The notes of the tables are in NOTES.
@@ -126,6 +130,27 @@ class Results:
         lowest = rows["equal_codes"].min()
         equal = "all" if lowest == 1 else f"{100 * lowest:.3f} %"
         return [*found, (equal, "codes equal" if lowest == 1 else "codes equal in the worst row")]
+
+
+def run_facts(run: Run, *, networks: str, seconds: float) -> dict[str, Any]:
+    """What the page says of a run: its profile and data, the machine, the versions, the time.
+
+    Args:
+        networks: "trained" or "random".
+        seconds: that it took.
+    """
+    facts = code_and_machine(run.root)
+    return facts | {
+        "profile": run.profile.name,
+        "dataset": run.frames.title,
+        "seed": run.profile.seed,
+        "networks": networks,
+        "threads": torch.get_num_threads(),
+        "device": run.device.type,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "minutes": seconds / 60,
+        "versions": facts["versions"] | peers.installed_versions(),
+    }
 
 
 def left_out(scaling: pd.DataFrame, memory: pd.DataFrame | None) -> list[str]:

@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vqad_lib.benchmarks.restoration import restored
 from vqad_lib.benchmarks.subjects import random_prior
 from vqad_lib.benchmarks.timing import measure
 from vqad_lib.config import Profile
 from vqad_lib.detectors.noise import addressed_uniforms
+from vqad_lib.detectors.restoration import restore
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.models.prior import Prior, code_nll
 from vqad_lib.progress import progress
@@ -125,7 +125,7 @@ def _calls(prior: Prior, profile: Profile, algorithms: tuple[str, ...], *, image
     threshold = thresholds_at(code_nll(prior.logits(codes), codes).cpu().numpy(), (percentile,))[percentile]
 
     def call(algorithm: str) -> Tensor:
-        return restored(
+        return restore(
             prior,
             codes,
             threshold_nats=threshold,

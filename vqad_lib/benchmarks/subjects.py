@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vqad_lib.config import Profile
+from vqad_lib.detectors.chunks import surprise
 from vqad_lib.detectors.noise import addressed_uniforms
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.detectors.scoring import Detectors
@@ -23,7 +24,7 @@ from vqad_lib.workflow.stages import COMBINATIONS, detectors, is_trained, new_pr
 
 NETWORKS = ("auto", "trained", "random")
 PROTOCOL = "paper"  # the split whose networks and frames are measured; how fast they are does not hang on it
-THRESHOLD_IMAGES = 256  # at most, from which the percentiles are taken
+FRAMES = 256  # at most, to take percentiles from and to train on
 _GAIN = {"pixelsnail": 1.6, "gpt2": 8.0}
 
 
@@ -118,6 +119,12 @@ def random_autoencoder(profile: Profile, images: Tensor, *, seed: int = 0) -> VQ
     return model.eval().requires_grad_(False)
 
 
+def encoded_frames(run: Run, subject: Subject) -> tuple[Tensor, Tensor]:
+    """Training frames, at most `FRAMES`, and their grids: (n, 3, H, W) uint8 and (n, h, w) int64, on the device."""
+    frames = run.images(np.flatnonzero(run.subsets(PROTOCOL) == "train")[:FRAMES])
+    return frames, subject.detectors.encode(to_unit_range(frames))
+
+
 def share_equal(reference: Tensor, other: Tensor) -> float:
     """Fraction of equal codes of two equally shaped grids: 1.0 only if all of them are.
 
@@ -151,7 +158,8 @@ def _subject(run: Run, name: str, autoencoder: str, prior: str, networks: str) -
         image_ids=run.frames.index["image_id"].iloc[rows].tolist(),
         codes=scorer.autoencoder.encode(images),
         thresholds=thresholds_at(
-            scorer.surprise(run.images(validation[:THRESHOLD_IMAGES])), run.profile.detectors.threshold_percentiles
+            surprise(scorer, run.frames.images, validation[:FRAMES]),
+            run.profile.detectors.threshold_percentiles,
         ),
         networks=networks,
     )
