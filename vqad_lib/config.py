@@ -97,13 +97,17 @@ class PixelSnailConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpt2Config:
-    """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1."""
+    """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1.
+
+    `random_second_half`: read random codes in place of the second half of the grid, as the published code does.
+    """
 
     __pydantic_config__ = _STRICT
     layers: int
     heads: int
     width: int
     dropout: float
+    random_second_half: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +139,16 @@ class TrainingConfigs:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """The four detectors (eq. 9-12)."""
+    """The four detectors (eq. 9-12).
+
+    `weights_over`: what the softmax of eq. 11 runs over; the published code's runs over colour channels.
+    `memory_budget_mb`: batches are cut to fit; it changes no result.
+    """
 
     __pydantic_config__ = _STRICT
     threshold_percentiles: tuple[int, ...]
     n_restorations: int
+    weights_over: Literal["restorations", "colour_channels"]
     weight_temperature: float
     min_pool_px: int
     average_pool_px: int
@@ -156,6 +165,20 @@ class EvaluationConfig:
     bootstrap_seed: int
     normal_quantile: float
     unsupervised_percentile: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """How running times are measured (Tables 10 and 25-27).
+
+    Each method is timed `repeats` times on `images` images; the plain pixel-wise algorithm, which is slow, on as many
+    as `plain_seconds` allow for all its repeats.
+    """
+
+    __pydantic_config__ = _STRICT
+    images: int
+    repeats: int
+    plain_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +217,7 @@ class Profile:
     training: TrainingConfigs
     detectors: DetectorConfig
     evaluation: EvaluationConfig
+    speed: SpeedConfig
     benchmarks: BenchmarkConfig
 
 
@@ -255,6 +279,8 @@ _AT_LEAST_ONE = [
     "detectors.n_restorations",
     "detectors.chunk_images",
     "evaluation.bootstrap_resamples",
+    "speed.images",
+    "speed.repeats",
     "benchmarks.threads",
     "benchmarks.images",
     "benchmarks.repeats",

@@ -51,7 +51,7 @@ def test_csv_starts_with_the_table_and_ends_with_the_labels(results) -> None:
 def test_page_shows_what_there_is_and_names_what_was_left_out(results) -> None:
     results.table("restoration", RESTORATION)
     results.figure("restoration", drawings.restoration_figure(RESTORATION))
-    page = results.page({"profile": "tiny", "networks": "random", "minutes": 2.5}, ["MONAI <is> not installed."])
+    page = results.page({"profile": "tiny", "networks": "random", "time": "2.5 min"}, ["MONAI <is> not installed."])
     text = page.read_text(encoding="utf-8")
     assert "MONAI &lt;is&gt; not installed." in text
     assert "The networks have random weights." in text

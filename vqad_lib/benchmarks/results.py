@@ -9,12 +9,14 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from vqad_lib import __version__
 from vqad_lib.benchmarks import peers
 from vqad_lib.files import write_text
 from vqad_lib.reporting.figures import save_figure
 from vqad_lib.reporting.page import fact_lines, figure_body, page_template, table_body
 from vqad_lib.reporting.tables import Labels, markdown_table, save_table
-from vqad_lib.workflow.provenance import code_and_machine
+from vqad_lib.workflow.finish import facts_for_people
+from vqad_lib.workflow.provenance import code_revision, machine
 from vqad_lib.workflow.run import Run
 from vqad_lib.workflow.stages import PRIORS
 
@@ -139,17 +141,25 @@ def run_facts(run: Run, *, networks: str, seconds: float) -> dict[str, Any]:
         networks: "trained" or "random".
         seconds: that it took.
     """
-    facts = code_and_machine(run.root)
-    return facts | {
+    here = machine()
+    provenance = {
+        "vqad": __version__,
         "profile": run.profile.name,
         "dataset": run.frames.title,
+        "data_digest": run.frames.digest,
+        "perceptual": run.labels.perceptual,
         "seed": run.profile.seed,
+        "wall_seconds": seconds,
+        "sittings": 1,
+        **code_revision(run.root),
+        **here,
+        "versions": here["versions"] | peers.installed_versions(),
+    }
+    return facts_for_people(provenance) | {
         "networks": networks,
         "threads": torch.get_num_threads(),
         "device": run.device.type,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "minutes": seconds / 60,
-        "versions": facts["versions"] | peers.installed_versions(),
     }
 
 

@@ -71,24 +71,17 @@ def figure_body(path: Path, reports: Path, alt: str) -> dict[str, Any]:
     return {"kind": "figure", "src": link, "pdf": pdf, "alt": alt, "width": width_px // 2, "height": height_px // 2}
 
 
-def title_of(name: str) -> str:
-    """A file name as a heading."""
-    return name.replace("_", " ").strip().capitalize()
-
-
 def fact_lines(provenance: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts of a run as pairs of name and text, the usual ones first."""
-    order = ("profile", "dataset", "perceptual", "hardware", "seeds", "seed", "minutes", "versions")
+    order = ("profile", "dataset", "perceptual", "hardware", "seeds", "seed", "time", "code", "versions")
     keys = [key for key in order if key in provenance] + sorted(key for key in provenance if key not in order)
-    names = {"dataset": "data", "perceptual": "perceptual network", "minutes": "time"}
-    return [(names.get(key, key.replace("_", " ")), _fact(key, provenance[key])) for key in keys]
+    names = {"dataset": "data", "perceptual": "perceptual network"}
+    return [(names.get(key, key.replace("_", " ")), _fact(provenance[key])) for key in keys]
 
 
-def _fact(key: str, value: Any) -> str:
+def _fact(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_fact(name, part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(_fact(key, part) for part in value)
-    if key == "minutes":
-        return f"{value:.1f} min"
+        return ", ".join(_fact(part) for part in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,18 +4,15 @@ The page is a function of the files under reports/<profile> and figures/<profile
 random numbers, so the same inputs give the same bytes.
 """
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from nbconvert import HTMLExporter
 
-from vqad_lib.errors import VqadError
 from vqad_lib.files import write_text
 from vqad_lib.reporting.comparison import comparison_rows
-from vqad_lib.reporting.page import fact_lines, figure_body, page_template, table_body, title_of
+from vqad_lib.reporting.page import fact_lines, figure_body, page_template, table_body
 from vqad_lib.reporting.paper_numbers import FIGURE_NUMBERS, TABLE_NUMBERS, Kind, caption_record
 
 SUMMARY_COLUMNS = ["table", "row", "column", "reported", "ours_paper_protocol", "ours_sound", "difference"]
@@ -31,8 +28,8 @@ def build_report(
         reports: reports/<profile>; tables are read from its tables/, executed notebooks from its notebooks/.
         figures: figures/<profile>.
         notebooks: names of the executed notebooks, without ending, in order.
-        provenance: run facts, shown in this order where present: profile, dataset, perceptual, hardware, seeds,
-            minutes, versions; then any others. Values may be text, numbers, lists or mappings.
+        provenance: run facts for people, shown in this order where present: profile, dataset, perceptual, hardware,
+            seeds, seed, time, code, versions; then any others. Values may be text, numbers, lists or mappings.
         made_by: "table_06" or "figure_12" -> notebook name.
 
     Returns:
@@ -56,7 +53,7 @@ def build_report(
         random_network="random" in str(provenance.get("perceptual", "")).lower(),
         perceptual=provenance.get("perceptual", ""),
         groups=_groups(entries),
-        extras=_extra_tables(tables) + _extra_figures(figures, reports),
+        extras=_extras(tables, figures, reports),
         notebooks=[link for link in (_notebook_link(name, reports) for name in notebooks) if link],
         present=sum(entry["present"] for entry in entries),
         total=len(entries),
@@ -110,21 +107,38 @@ def _figure_entry(number: int, folder: Path, reports: Path) -> dict[str, Any]:
     return entry
 
 
-def _extra_tables(folder: Path) -> list[dict[str, Any]]:
-    """Tables that the paper does not have."""
-    known = re.compile(r"table_(0[1-9]|1\d|2[0-7])(_.*)?$")
-    names = sorted(path.stem for path in folder.glob("*.csv") if not known.match(path.stem))
-    return [{"key": name, "title": title_of(name), "bodies": [table_body(folder, 0, "", name)]} for name in names]
+def _extras(tables: Path, figures: Path, reports: Path) -> list[dict[str, Any]]:
+    """What the paper does not have: one entry a name, a table before the figure that goes with it."""
+    known = re.compile(r"(table_(0[1-9]|1\d|2[0-7])|figure_(0[1-9]|1[0-8]))(_.*)?$")
+    paths = [*sorted(tables.glob("*.csv")), *sorted(figures.glob("*.png"))]
+    entries: dict[str, dict[str, Any]] = {}
+    for path in (path for path in paths if not known.match(path.stem)):
+        name = path.stem
+        entry = entries.setdefault(name, {"key": name, "title": _title(name), "bodies": []})
+        is_table = path.suffix == ".csv"
+        entry["bodies"].append(
+            table_body(tables, 0, "", name) if is_table else figure_body(path, reports, entry["title"])
+        )
+    return list(entries.values())
 
 
-def _extra_figures(folder: Path, reports: Path) -> list[dict[str, Any]]:
-    """Figures that the paper does not have."""
-    known = re.compile(r"figure_(0[1-9]|1[0-8])(_.*)?$")
-    paths = sorted((path for path in folder.glob("*.png") if not known.match(path.stem)), key=lambda path: path.stem)
-    return [
-        {"key": path.stem, "title": title_of(path.stem), "bodies": [figure_body(path, reports, title_of(path.stem))]}
-        for path in paths
-    ]
+_TITLES = {
+    "data_card": "Data card: sizes and class balance of each split",
+    "leak": "The leak: how near test frames are to training frames",
+    "official_auroc": "Split official: AUROC, averaged in each way in use",
+    "threshold_sweeps": "Percentiles of λ on validation, ours beside the paper’s",
+}
+_WORDS = {"vqvae": "VQ-VAE", "vqgan": "VQ-GAN", "pixelsnail": "+ PixelSNAIL", "gpt2": "+ GPT-2"}
+_WORDS |= {"paper": "on split paper", "official": "on split official"}
+
+
+def _title(name: str) -> str:
+    """A file name for people: "training_vqgan_gpt2_paper" is "Training of VQ-GAN + GPT-2 on split paper"."""
+    if name in _TITLES:
+        return _TITLES[name]
+    first, *others = name.split("_")
+    words = ["Training of"] if first == "training" and others else [first.capitalize()]
+    return " ".join(words + ([_WORDS.get(word, word) for word in others] if first == "training" else others))
 
 
 def _notebook_link(name: str | None, reports: Path) -> dict[str, str] | None:
@@ -159,29 +173,3 @@ def _agreement(summary: pd.DataFrame) -> dict[str, Any]:
         "within": int((gaps <= 0.05).sum()),
         "median": f"{gaps.median():.3f}" if len(gaps) else "",
     }
-
-
-def convert_notebooks(folder: Path) -> None:
-    """Write NAME.html beside every executed NAME.ipynb, for reading with no network and no JavaScript.
-
-    A page keeps the SHA-256 of its notebook, and is made again only when that has changed. Formulas stay as they are
-    typed, for setting them would take a script from the network.
-
-    Raises:
-        VqadError: a notebook cannot be read, or a page cannot be written.
-    """
-    exporter = HTMLExporter(
-        template_name="lab", embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
-    )
-    for notebook in sorted(Path(folder).glob("*.ipynb")):
-        page = notebook.with_suffix(".html")
-        mark = f"<!-- notebook sha256 {hashlib.sha256(notebook.read_bytes()).hexdigest()} -->\n"
-        if page.exists() and page.read_text(encoding="utf-8").endswith(mark):
-            continue
-        try:
-            body, _ = exporter.from_filename(str(notebook))
-        except (OSError, ValueError, AttributeError, KeyError) as error:
-            raise VqadError(f"{notebook} is not a notebook ({error}); delete it and run it again") from error
-        # the template's scripts load MathJax, RequireJS and Mermaid
-        body = re.sub(r"<script\b[^>]*>.*?</script>", "", body, flags=re.DOTALL | re.IGNORECASE)
-        write_text(page, body.rstrip("\n") + "\n" + mark)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vqad_lib.files import read_json
-from vqad_lib.reporting.report import convert_notebooks
+from vqad_lib.reporting.notebook_pages import convert_notebooks
 from vqad_lib.workflow.notebooks import execute_notebook
 
 NOTEBOOK = "20_benchmarks"
