@@ -109,6 +109,7 @@ PROFILE: dict[str, Any] = {
         "large_codebook_size": 16,
         "max_epochs": 1,
     },
+    "speed": {"images": 4, "repeats": 2, "plain_seconds": 0.5},
 }
 
 

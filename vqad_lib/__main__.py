@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vqad_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     choose = commands.add_parser("choose", help="pick profile and data, and say why")
-    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "jobs"):
+    for option in ("profile", "dataset", "data-root", "seed", "seeds", "perceptual", "jobs"):
         choose.add_argument(f"--{option}", default="")
     stage = commands.add_parser("stage", help="execute one notebook if it is out of date")
     stage.add_argument("notebook")
@@ -51,7 +51,8 @@ def _choose(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.choose import choose
 
     options = {
-        key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual", "jobs")
+        key: getattr(arguments, key)
+        for key in ("profile", "dataset", "data_root", "seed", "seeds", "perceptual", "jobs")
     }
     choose(repository_root(), **options)
 

@@ -198,6 +198,20 @@ class CapacityConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """How running times are measured (Tables 10 and 25-27).
+
+    Each method is timed `repeats` times on `images` images; the plain pixel-wise algorithm, which is slow, on as many
+    as `plain_seconds` allow for all its repeats.
+    """
+
+    __pydantic_config__ = _STRICT
+    images: int
+    repeats: int
+    plain_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One profile; `profiles/<name>.yaml`, field for field."""
 
@@ -216,6 +230,7 @@ class Profile:
     detectors: DetectorConfig
     evaluation: EvaluationConfig
     capacity: CapacityConfig
+    speed: SpeedConfig
 
 
 def load_profile(path: Path) -> Profile:
@@ -276,6 +291,8 @@ _AT_LEAST_ONE = [
     "detectors.n_restorations",
     "detectors.chunk_images",
     "evaluation.bootstrap_resamples",
+    "speed.images",
+    "speed.repeats",
 ]
 
 

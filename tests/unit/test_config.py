@@ -75,7 +75,7 @@ def test_profiles_of_the_project_load(name: str) -> None:
     assert profile.name == name
 
 
-@pytest.mark.parametrize("key", ["speed", "gan.speed", "data.synthetic.speed", "training.vqgan.speed"])
+@pytest.mark.parametrize("key", ["haste", "gan.speed", "data.synthetic.speed", "training.vqgan.speed"])
 def test_unknown_key_is_named(profile_mapping: dict[str, Any], key: str) -> None:
     assert refused(changed(profile_mapping, key, 1)).startswith(f"my.yaml: {key}: unknown key")
 

@@ -30,6 +30,7 @@ BEFORE = {
     "05_threshold_sweeps": ["04_score"],
     "06_results": ["04_score"],
     "07_regenerations": ["02_train_autoencoder"],
+    "08_seconds_per_image": ["04_score"],
 }
 CODE_LINES_AT_MOST = 70
 MACHINE_PATH = re.compile(r"(?<![\w.:/}<])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\w")
@@ -242,7 +243,8 @@ def test_make_knows_every_stage(tmp_path, protocols):
             )
         seen.append("_".join([notebook, *given.values()]))
         notebooks.add(notebook)
-    assert len(seen) == len(set(seen)) == 5 + 10 * len(protocols.split())
+    assert len(seen) == len(set(seen)) == 6 + 10 * len(protocols.split())
     assert notebooks == set(STAGES)
     assert before == {name: set(stages) for name, stages in BEFORE.items()}
+    assert seen[-1] == "08_seconds_per_image", "times are taken when nothing else runs"
     assert done.stdout.rstrip().splitlines()[-1].count("-m vqad_lib finish") == 1

@@ -211,11 +211,14 @@ def test_going_back_to_an_earlier_setting_executes_again(root, executions):
     assert len(executions) == 3
 
 
-def test_manifest_says_what_when_and_how_long(root, executions):
+def test_manifest_says_what_when_and_how_long(root, executions, monkeypatch):
+    monkeypatch.setenv("VQAD_STARTED", "1700000000")
     before = time.time()
     run_stage(stage(root))
     manifest = read_json(root / MANIFEST)
-    assert sorted(manifest) == ["finished_at", "inputs", "outputs", "seconds", "stage", "started_at"]
+    times = ["finished_at", "seconds", "sitting", "started_at"]
+    assert sorted(manifest) == sorted(["git_changes", "git_revision", "inputs", "outputs", "stage", *times])
+    assert manifest["sitting"] == 1700000000, "when make paper began"
     assert manifest["stage"] == "10_tiny_vqvae"
     assert manifest["outputs"] == [EXECUTED, OUTPUT]
     assert before - 1 <= manifest["started_at"] <= manifest["finished_at"] <= time.time() + 1

@@ -16,7 +16,7 @@ from vqad_lib.workflow.settings import absolute_folder, configured, load_frames,
 
 
 def choose(
-    root: Path, *, profile: str, dataset: str, data_root: str, seed: str, perceptual: str, jobs: str
+    root: Path, *, profile: str, dataset: str, data_root: str, seed: str, perceptual: str, jobs: str, seeds: str = ""
 ) -> dict[str, str]:
     """Decide and write data/derived/run.json and data/derived/run.mk.
 
@@ -25,6 +25,7 @@ def choose(
         dataset, data_root, seed, perceptual: see `open_run`.
         jobs: notebooks at a time; "" for one per core up to 4 without CUDA (each stage then uses the profile's
             threads), one with CUDA.
+        seeds: how many training seeds, counted from `seed`; "" for one.
 
     Raises:
         VqadError: the profile or the data are not usable.
@@ -35,10 +36,15 @@ def choose(
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
     if jobs and not (jobs.isdigit() and int(jobs)):
         raise VqadError(f"JOBS must be a whole number of at least 1, got {jobs!r}")
+    if seeds and not (seeds.isdigit() and int(seeds)):
+        raise VqadError(f"SEEDS must be a whole number of at least 1, got {seeds!r}")
+    seed_count = int(seeds or 1)
     job_count = int(jobs) if jobs else (1 if cuda else min(os.cpu_count() or 1, 4))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
-    print(f"seed      {loaded.seed}; {job_count} notebook(s) at a time; about {loaded.expected_minutes:g} min")
+    shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
+    minutes = loaded.expected_minutes * (1 + 0.9 * (seed_count - 1))  # nearly all of it is training and scoring
+    print(f"seed      {shown}; {job_count} notebook(s) at a time; about {minutes:.0f} min")
     _warn_of_other_data(root, name, chosen)
     # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
     frames = load_frames(root, loaded, chosen, str(folder or ""))
@@ -47,6 +53,7 @@ def choose(
         "dataset": chosen,
         "data_root": os.path.relpath(folder, root) if folder else "",
         "seed": str(loaded.seed),
+        "seeds": str(seed_count),
         "perceptual": loaded.gan.perceptual_weights,
         "data_digest": frames.digest,
     }
@@ -55,6 +62,7 @@ def choose(
     if not path.exists() or read_json(path) != settings:
         write_json(path, settings)
     variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
+    variables["REPLICATES"] = " ".join(map(str, range(1, seed_count)))
     write_text(root / "data" / "derived" / "run.mk", "".join(f"override {k} := {v}\n" for k, v in variables.items()))
     return settings
 

@@ -13,28 +13,15 @@ from vqad_lib.detectors.chunks import load_ahead
 from vqad_lib.detectors.residuals import anomaly_map, image_score
 from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.metrics import choose_threshold, paper_protocol, sound_metrics
-from vqad_lib.evaluation.paired import paired_auroc_difference
 from vqad_lib.progress import progress
-from vqad_lib.reporting.tables import load_table, table_path
 from vqad_lib.training.batches import to_unit_range
 from vqad_lib.workflow import stages
-from vqad_lib.workflow.fidelity_choices import (
-    AUC_FROM_PREDICTIONS,
-    RESTORATION,
-    TEST_SET_THRESHOLD,
-    Choice,
-    measurements,
-    restoration_choices,
-    trained_choices,
-)
-from vqad_lib.workflow.results import combination_scores
+from vqad_lib.workflow.fidelity_choices import RESTORATION, Choice, restoration_choices, trained_choices
 from vqad_lib.workflow.run import Run
 from vqad_lib.workflow.scores import chosen_percentiles, load_scores
 from vqad_lib.workflow.variants import Combination, changed, in_this_process, save_scores, variant_scores
 
-DEFAULT, OTHER = "default", "other"
-NUMBERED = {"sample_wise": 6, "pixel_wise": 7, "light_pixel_wise": 8, "regenerative": 9}  # detector -> its table
+DEFAULT, OTHER = "default", "other"  # the two sides of a choice
 
 
 def scores_path(run: Run, *, choice: str, protocol: str) -> Path:
@@ -58,7 +45,7 @@ def measure(run: Run, *, choice: str, protocol: str) -> pd.DataFrame:
     if choice == RESTORATION:
         scores = _restoration_scores(run, protocol)
     else:
-        scores = _trained_scores(run, _by_name(run)[choice], protocol)
+        scores = _trained_scores(run, trained_choice(run, choice), protocol)
     save_scores(scores_path(run, choice=choice, protocol=protocol), scores)
     return scores
 
@@ -69,27 +56,16 @@ def measured(run: Run, *, choice: str, protocol: str) -> pd.DataFrame:
     return pd.read_parquet(path) if path.exists() else measure(run, choice=choice, protocol=protocol)
 
 
-def fidelity_rows(run: Run) -> pd.DataFrame:
-    """One row per choice, split, model and detector: what the default gives, what the other gives, the difference.
+def trained_choice(run: Run, name: str) -> Choice:
+    """The choice of that name.
 
-    Returns:
-        choice, matter, paper, published, key, default_value, other_value, model, split, detector, metric, default,
-        other, difference (other - default) with 95% bounds where the metric is AUROC (paired, over images; over whole
-        clips on split "official"), and seed_sd: the standard deviation of the default over training seeds, where
-        `make paper SEEDS=` has made some. Metrics lie in [0, 1].
+    Raises:
+        VqadError: there is none.
     """
-    rows = [row for split in run.protocols for row in _evaluation_rows(run, split)]
-    for name, split in measurements(run.profile, run.protocols):
-        scores = measured(run, choice=name, protocol=split)
-        choices = restoration_choices(run.profile) if name == RESTORATION else [_by_name(run)[name]]
-        for choice in choices:
-            sides = scores[scores["side"].isin([DEFAULT, choice.name if name == RESTORATION else OTHER])]
-            rows += _score_rows(run, choice, sides, split)
-    return pd.DataFrame(rows)
-
-
-def _by_name(run: Run) -> dict[str, Choice]:
-    return {choice.name: choice for choice in trained_choices(run.profile)}
+    by_name = {choice.name: choice for choice in trained_choices(run.profile)}
+    if name not in by_name:
+        raise VqadError(f"no choice {name!r} to measure; there are {RESTORATION}, {', '.join(by_name)}")
+    return by_name[name]
 
 
 def _trained_scores(run: Run, choice: Choice, protocol: str) -> pd.DataFrame:
@@ -116,7 +92,7 @@ def _restoration_scores(run: Run, protocol: str) -> pd.DataFrame:
     tidy = load_scores(run, autoencoder="vqgan", prior="gpt2", protocol=protocol)
     found = []
     for detector in RESTORATIONS:
-        percentile, threshold_nats = _sound_lambda(run, tidy, detector)
+        percentile, threshold_nats = sound_lambda(run, tidy, detector)
         names = {"split": "test", "detector": detector, "threshold_percentile": percentile}
         chunks = _chunks(scorer, run.frames.images, index, what=f"restore {protocol} images, {detector}")
         for rows, images in chunks:
@@ -171,38 +147,9 @@ def restoration_scores(
     return found
 
 
-def _sound_lambda(run: Run, tidy: pd.DataFrame, detector: str) -> tuple[int, float]:
+def sound_lambda(run: Run, tidy: pd.DataFrame, detector: str) -> tuple[int, float]:
     """The percentile that validation chose by the sound protocol, and its threshold in nats."""
     fallback = run.profile.evaluation.unsupervised_percentile
     rows = tidy[tidy["detector"] == detector]
     chosen = chosen_percentiles(rows[rows["split"] == "validation"], detector, fallback)["sound"]
     return chosen, float(rows.loc[rows["threshold_percentile"] == chosen, "threshold_nats"].iloc[0])
-
-
-def _score_rows(run: Run, choice: Choice, scores: pd.DataFrame, split: str) -> list[dict]:
-    """One row per detector: AUROC on test images of both sides."""
-    model = stages.COMBINATIONS[choice.autoencoder, choice.prior]
-    if not {"autoencoder", "gan"} & {key.split(".")[0] for key in choice.changes}:
-        scores = scores[scores["detector"] != "regenerative"]  # which only an autoencoder changes
-    rows = []
-    for detector, of_detector in scores.groupby("detector", sort=False):
-        default, other = (_test_scores(run, side, detector) for _, side in of_detector.groupby(_side_order))
-        names = _names(choice, model, split, detector, "AUROC")
-        what = f"{choice.name}, {detector}, {split}"
-        compared = paired_auroc_difference(
-            default["label"],
-            other["score"],
-            default["score"],
-            groups=default["clip"] if split == "official" else None,
-            resamples=run.profile.evaluation.bootstrap_resamples,
-            seed=run.profile.evaluation.bootstrap_seed,
-            what=what,
-        )
-        values = [_auroc(side, what) for side in (default, other)]
-        rows.append(
-            names
-            | dict(zip((DEFAULT, OTHER), values, strict=True))
-            | {key: compared[key] for key in ("difference", "difference_low", "difference_high")}
-            | {"seed_sd": np.nan if choice.base else _seed_sd(run, detector, model, split, "auroc")}
-        )
-    return rows

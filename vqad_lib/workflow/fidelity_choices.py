@@ -83,8 +83,8 @@ def trained_choices(profile: Profile) -> list[Choice]:
         ),
         Choice(
             name="beta_on_codebook",
-            matter="what β scales; at β = 1 there is no difference, and without a gradient to the codebook none either, "
-            "so both sides have β = 2 and a codebook moved by gradient",
+            matter="what β scales, measured at β = 2 and with a codebook moved by gradient on both sides: at β = 1, and "
+            "with a codebook moved by running averages, it makes no difference",
             paper="the commitment loss (eq. 5, 7)",
             published="the codebook loss",
             key="autoencoder.beta_scales",

@@ -27,11 +27,15 @@ def repository_root() -> Path:
     raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")
 
 
-def configured(profile: str, *, seed: int | str = "", perceptual: str = "") -> Profile:
-    """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value)."""
+def configured(profile: str, *, seed: int | str = "", perceptual: str = "", replicate: int | str = 0) -> Profile:
+    """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value).
+
+    Args:
+        replicate: the same with another training seed, so many after the given one; see `make SEEDS=`.
+    """
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
-    if seed != "":
-        loaded = replace(loaded, seed=_as_seed(seed))
+    seed = loaded.seed if seed == "" else _as_seed(seed)
+    loaded = replace(loaded, seed=seed + int(replicate))
     if perceptual and perceptual not in ("imagenet", "random", "none"):
         perceptual = str((repository_root() / Path(perceptual).expanduser()).resolve())
     if perceptual:
