@@ -83,8 +83,7 @@ def trained_choices(profile: Profile) -> list[Choice]:
         ),
         Choice(
             name="beta_on_codebook",
-            matter="what β scales, measured at β = 2 and with a codebook moved by gradient on both sides: at β = 1, and "
-            "with a codebook moved by running averages, it makes no difference",
+            matter="what β scales (both sides: β = 2, codebook moved by gradient)",
             paper="the commitment loss (eq. 5, 7)",
             published="the codebook loss",
             key="autoencoder.beta_scales",
