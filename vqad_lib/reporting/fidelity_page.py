@@ -34,7 +34,7 @@ def measured_page(table: DataFrame | None) -> str:
     """
     if table is None:
         return f"{_HEAD}\n\n{_NOT_YET}\n"
-    texts = table[["matter", "paper", "published", "key"]].fillna("")
+    texts = table[["matter", "paper", "published", "key"]].astype(object).fillna("")
     labels = labels_of(table)
     parts = [_HEAD, f"*{labels.line()}*" if labels else "", _HOW_TO_READ]
     for matter in texts["matter"].unique():

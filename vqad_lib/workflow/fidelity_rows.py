@@ -65,7 +65,7 @@ def evaluation_rows(run: Run, tidy: pd.DataFrame, *, model: str, split: str) -> 
     ):
         values = {"default": default, "other": other, "difference": other - default}
         values |= {"difference_low": np.nan, "difference_high": np.nan}
-        values["seed_sd"] = _seed_sd(run, "sample_wise", model, split, column)
+        values["seed_sd"] = _seed_sd(run, "sample_wise", model, split, column, default)
         found.append(_names(choice, model, split, "sample_wise", metric) | values)
     return found
 
@@ -99,8 +99,7 @@ def score_rows(run: Run, choice: Choice, scores: pd.DataFrame, *, split: str, ot
             _names(choice, model, split, detector, "AUROC")
             | {"default": values[0], "other": values[1]}
             | {key: compared[key] for key in ("difference", "difference_low", "difference_high")}
-            # a default side that is not the profile's own has no seeds to compare with
-            | {"seed_sd": np.nan if choice.base else _seed_sd(run, detector, model, split, "auroc")}
+            | {"seed_sd": _seed_sd(run, detector, model, split, "auroc", values[0])}
         )
     return rows
 
@@ -129,12 +128,17 @@ def _names(choice: Choice, model: str, split: str, detector: str, metric: str) -
     }
 
 
-def _seed_sd(run: Run, detector: str, model: str, split: str, column: str) -> float:
-    """The standard deviation over training seeds that the result tables hold, NaN where there was one seed."""
+def _seed_sd(run: Run, detector: str, model: str, split: str, column: str, value: float) -> float:
+    """The standard deviation over training seeds beside this value in the result tables, NaN where there is none.
+
+    A value that the tables do not have, for it was measured at another lambda or from another default, has no seeds.
+    """
     suffix = "_official" if split == "official" else ""
     if not table_path(run.tables, TABLES[detector], suffix).exists():
         return float("nan")
     table = load_table(run.tables, TABLES[detector], suffix).set_index("model")
     autoencoder = next(AUTOENCODERS[kind] for (kind, _), name in COMBINATIONS.items() if name == model)
     row = autoencoder if detector == "regenerative" else model
-    return float(table.at[row, f"{column}_sd"]) if f"{column}_sd" in table and row in table.index else float("nan")
+    if f"{column}_sd" not in table or row not in table.index or not np.isclose(table.at[row, column], value, atol=1e-5):
+        return float("nan")
+    return float(table.at[row, f"{column}_sd"])
