@@ -25,6 +25,7 @@ CHOICES = {
     "codebook_size": {"16", "32", "64"},
     "choice": {"restoration", "random_second_half", "hinge"},
     "protocol": {"paper", "official"},
+    "replicate": {0},
 }
 # the stages whose code a stage depends on through its `--needs`; test_make_knows_every_stage compares with the Makefile
 BEFORE = {
@@ -34,6 +35,7 @@ BEFORE = {
     "06_results": ["04_score"],
     "07_regenerations": ["02_train_autoencoder"],
     "08_seconds_per_image": ["04_score"],
+    "12_claims": ["04_score"],
     "10_capacity_train": ["03_train_prior"],
     "10_capacity": ["10_capacity_train"],
     "13_fidelity_measure": ["04_score"],
@@ -177,15 +179,16 @@ def test_declared_outputs_follow_the_contracts(name):
     """Each placeholder is a parameter, each stage of a notebook writes files of its own, in the agreed folders."""
     own = [parameter for parameter in parameters(FOLDER / f"{name}.ipynb") if parameter not in COMMON]
     templates = [
-        r"figures/\{profile\}/(figure_\d\d|[a-z_{}]+)\.png",
-        r"reports/\{profile\}/tables/(table_\d\d|[a-z_{}]+)\.csv",
-        r"reports/\{profile\}/scores/\{protocol\}/\{autoencoder\}_\{prior\}\.parquet",
+        r"figures/\{profile\}/(\{replicate_folder\})?(figure_\d\d|[a-z_{}]+)\.png",
+        r"reports/\{profile\}/tables/(table_\d\d|[a-z][a-z\d_{}]+)\.csv",
+        r"reports/\{profile\}/scores/\{replicate_folder\}\{protocol\}/\{autoencoder\}_\{prior\}\.parquet",
         r"reports/\{profile\}/scores/[a-z]+/[a-z_{}]+\.parquet",
     ]
     assert STAGES[name]["outputs"]
     for output in STAGES[name]["outputs"]:
         assert any(re.fullmatch(template, output) for template in templates), output
-        assert sorted(re.findall(r"\{(\w+)\}", output)) == sorted(["profile", *own]), output
+        found = [name.removesuffix("_folder") for name in re.findall(r"\{(\w+)\}", output)]
+        assert sorted(found) == sorted(["profile", *own]), output
 
 
 def test_each_output_has_one_maker():
@@ -246,7 +249,8 @@ def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, 
     for notebook, *rest in commands:
         given = dict(rest[i + 1].split("=") for i, word in enumerate(rest) if word == "-p")
         needs = rest[rest.index("--needs") + 1 :] if "--needs" in rest else []
-        assert list(given) == [name for name in parameters(FOLDER / f"{notebook}.ipynb") if name not in COMMON]
+        own = [name for name in parameters(FOLDER / f"{notebook}.ipynb") if name not in COMMON]
+        assert list(given) == [name for name in own if name != "replicate"]  # of SEEDS=, which is 1 here
         assert set(needs) <= set(seen), f"{notebook} comes before what it needs"
         values = r"(_(vqvae|vqgan|pixelsnail|gpt2|restoration|paper|official|\d+))+$"
         before.setdefault(notebook, set()).update(re.sub(values, "", need) for need in needs)
@@ -259,7 +263,7 @@ def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, 
 @pytest.mark.parametrize("protocols", ["paper official", "paper"])
 def test_make_knows_every_stage(tmp_path, protocols):
     seen, before, last = made(tmp_path, protocols, "results")
-    assert len(seen) == 6 + 10 * len(protocols.split()) + 2 + 1
+    assert len(seen) == 7 + 10 * len(protocols.split()) + 2 + 1
     assert before == {name: set(BEFORE.get(name, [])) for name in STAGES if name not in ASIDE}
     assert seen[-1] == "08_seconds_per_image", "times are taken when nothing else runs"
     assert last.count("-m vqad_lib finish") == 1

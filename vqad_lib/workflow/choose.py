@@ -13,6 +13,7 @@ from vqad_lib.data.splits import available_protocols
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.workflow.fidelity_choices import measurements
+from vqad_lib.workflow.launch import devices_to_start
 from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
 
 
@@ -25,7 +26,7 @@ def choose(
         profile: "" to pick "paper" where a CUDA device and UCSD Ped2 are there, else "demo".
         dataset, data_root, seed, perceptual: see `open_run`.
         jobs: notebooks at a time; "" for one per core up to 4 without CUDA (each stage then uses the profile's
-            threads), one with CUDA.
+            threads, in each of VQAD_DEVICES processes), one with CUDA.
         seeds: how many training seeds, counted from `seed`; "" for one.
 
     Raises:
@@ -40,12 +41,15 @@ def choose(
     if seeds and not (seeds.isdigit() and int(seeds)):
         raise VqadError(f"SEEDS must be a whole number of at least 1, got {seeds!r}")
     seed_count = int(seeds or 1)
-    job_count = int(jobs) if jobs else (1 if cuda else min(os.cpu_count() or 1, 4))
+    devices = devices_to_start()
+    job_count = int(jobs) if jobs else (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
     shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
     minutes = loaded.expected_minutes * (1 + 0.9 * (seed_count - 1))  # nearly all of it is training and scoring
-    print(f"seed      {shown}; {job_count} notebook(s) at a time; about {minutes:.0f} min")
+    print(f"seed      {shown}; {job_count} notebook(s) at a time; about {round(minutes, 1):g} min")
+    if devices > 1:
+        print(f"devices   {devices} processes for each network and its scores, one per {'GPU' if cuda else 'CPU core'}")
     _warn_of_other_data(root, name, chosen)
     # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
     frames = load_frames(root, loaded, chosen, str(folder or ""))
