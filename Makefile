@@ -19,9 +19,11 @@ PYTHON ?=
 ifeq ($(PYTHON),)
   PY := .venv/bin/python
   ENVIRONMENT := .venv/.ready
+  EXTRAS := .venv/.ready-extra
 else
   PY := $(PYTHON)
   ENVIRONMENT :=
+  EXTRAS :=
 endif
 BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(shell \
   $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
@@ -51,6 +53,12 @@ help:
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@
+
+# other people's networks, for comparisons; without them the rest is measured all the same
+.venv/.ready-extra: requirements-extra.lock .venv/.ready
+	@echo 'setup     adding MONAI and Anomalib to .venv, for comparisons (about 0.4 GB, half a minute)'
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-extra.lock \
+	  && touch $@ || echo 'note      could not add them; their rows will be left out' >&2
 
 # -- results ---------------------------------------------------------------------------------------------------------
 ## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
@@ -110,6 +118,11 @@ endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
 $(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+# Anomalib is added for this stage alone, and never for the smoke profile; once it is there, the stage is looked at again
+ANOMALIB := $(or $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS)),$(wildcard $(shell $(PY) -c \
+  'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/anomalib/__init__.py))
+$(M)/11_baselines.json: $(ANOMALIB)
+$(eval $(call results_rule,11_baselines,$(SCORED) $(SCORED_again)))
 # times are taken when nothing else runs: after all other stages, whose ends it does not depend on otherwise
 $(M)/08_seconds_per_image.json: | $(call manifests,$(STAGES))
 $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))

@@ -182,6 +182,45 @@ class SpeedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GanomalyConfig:
+    """GANomaly as Anomalib has it (Table 5): training, width of its first layer, size of its latent vectors."""
+
+    __pydantic_config__ = _STRICT
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    features: int
+    latent_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DfkdeConfig:
+    """DFKDE as Anomalib has it (Table 5; section 3.6: ResNet50, 16 components).
+
+    `weights`: "imagenet", "random", or the path of a torchvision state dict of the backbone.
+    """
+
+    __pydantic_config__ = _STRICT
+    backbone: Literal["resnet18", "resnet50"]
+    weights: str
+    pca_components: int
+    max_training_points: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselinesConfig:
+    """What Table 5 compares with.
+
+    `pixel_variance_floor`: squared grey levels; no pixel's variance over the training frames counts as less.
+    """
+
+    __pydantic_config__ = _STRICT
+    ganomaly: GanomalyConfig
+    dfkde: DfkdeConfig
+    pixel_variance_floor: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One profile; `profiles/<name>.yaml`, field for field."""
 
@@ -200,6 +239,7 @@ class Profile:
     detectors: DetectorConfig
     evaluation: EvaluationConfig
     speed: SpeedConfig
+    baselines: BaselinesConfig
 
 
 def load_profile(path: Path) -> Profile:
@@ -262,6 +302,10 @@ _AT_LEAST_ONE = [
     "evaluation.bootstrap_resamples",
     "speed.images",
     "speed.repeats",
+    "baselines.ganomaly.epochs",
+    "baselines.ganomaly.features",
+    "baselines.ganomaly.latent_dim",
+    "baselines.dfkde.max_training_points",
 ]
 
 
@@ -300,6 +344,10 @@ def _problems(profile: Profile) -> dict[str, bool]:
             profile.evaluation.unsupervised_percentile not in percentiles
         ),
         "detectors.memory_budget_mb: must be above 0": not profile.detectors.memory_budget_mb > 0,
+        "baselines.ganomaly.batch_size: must be at least 2": profile.baselines.ganomaly.batch_size < 2,
+        "baselines.ganomaly.learning_rate: must be above 0": not profile.baselines.ganomaly.learning_rate > 0,
+        "baselines.dfkde.pca_components: must be at least 2": profile.baselines.dfkde.pca_components < 2,
+        "baselines.pixel_variance_floor: must be above 0": not profile.baselines.pixel_variance_floor > 0,
         "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
     }
 

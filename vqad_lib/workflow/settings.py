@@ -40,7 +40,16 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "", repl
         perceptual = str((repository_root() / Path(perceptual).expanduser()).resolve())
     if perceptual:
         loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=perceptual))
-    return loaded
+    return _with_backbone_weights(loaded, perceptual)
+
+
+def _with_backbone_weights(profile: Profile, perceptual: str) -> Profile:
+    """ImageNet or random weights for DFKDE's backbone too; a file is one network's, LPIPS's, so it is left out."""
+    dfkde = profile.baselines.dfkde
+    weights = perceptual if perceptual in ("imagenet", "random") else dfkde.weights
+    if weights not in ("imagenet", "random"):
+        weights = str((repository_root() / Path(weights).expanduser()).resolve())
+    return replace(profile, baselines=replace(profile.baselines, dfkde=replace(dfkde, weights=weights)))
 
 
 def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[str, Path | None, str]:
