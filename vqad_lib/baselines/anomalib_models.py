@@ -212,17 +212,12 @@ def _engine(device: torch.device, **options: object) -> Iterator:
 @contextmanager
 def _quiet(seed: int) -> Iterator[None]:
     """Random state of our own, given back afterwards; Lightning's and Anomalib's talk kept out of the notebook."""
-    with warnings.catch_warnings(), torch.random.fork_rng():
-        warnings.simplefilter("ignore")
-        import anomalib.engine  # noqa: F401  Lightning sets the level of its logger when it is imported
-
-        loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "anomalib")]
-        before = [logger.level for logger in loggers]
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
+    finally:
+        logging.disable(before)

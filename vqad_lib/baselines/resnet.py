@@ -18,8 +18,8 @@ _ADVICE = (
 
 
 def weights_label(backbone: str, weights: str) -> str:
-    """What a result says of the backbone, for example "resnet50, random weights (no ImageNet)"."""
-    kind = {"imagenet": "ImageNet", "random": "random weights (no ImageNet)"}.get(
+    """What a result says of the backbone, for example "resnet50, random weights (not ImageNet)"."""
+    kind = {"imagenet": "ImageNet", "random": "random weights (not ImageNet)"}.get(
         weights, f"weights {Path(weights).name}"
     )
     return f"{backbone}, {kind}"

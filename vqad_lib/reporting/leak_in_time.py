@@ -10,7 +10,8 @@ from pandas import DataFrame
 from vqad_lib.errors import VqadError
 from vqad_lib.reporting.figures import COLOURS
 
-_MARKERS = "oosssDDv^"
+_MARKERS = {"VP": "o", "VT": "o", "GP": "s", "GT": "s", "Ganomaly": "D", "DFKDE": "D", "nearest training frame": "v"}
+_OTHER_MARKER = "^"
 
 
 def leak_in_time_figure(rows: DataFrame, *, left_out: str, by_gap: str, other_split: str) -> Figure:
@@ -27,13 +28,14 @@ def leak_in_time_figure(rows: DataFrame, *, left_out: str, by_gap: str, other_sp
     if curve.empty or groups.empty:
         raise VqadError("the leak in time needs AUROC with training frames left out, and by gap")
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.6, 3.5), sharey=True, layout="constrained", width_ratios=[1, 1.15]
+        1, 2, figsize=(7.6, 3.8), sharey=True, layout="constrained", width_ratios=[1, 1.15]
     )
     _draw_curve(left, curve, official)
     _draw_groups(right, groups, official)
     lowest = np.nanmin(rows[["auroc", "auroc_low"]].to_numpy(dtype=float))
     left.set_ylim(min(0.5, np.floor(lowest * 10) / 10), 1.01)
     left.set_ylabel("AUROC")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
@@ -47,7 +49,8 @@ def _draw_curve(axis: Axes, curve: DataFrame, official: DataFrame) -> None:
     axis.set_title(f"Split paper: {model}, no model")
     for value in official.loc[official["model"] == model, "auroc"]:
         axis.axhline(value, color=colour, linestyle="--", linewidth=1)
-        axis.annotate("the same on split official", (0, value), (0, 4), textcoords="offset points", fontsize=7.5)
+        right_below = {"xytext": (0, -4), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 7.5}
+        axis.annotate("the same on split official", (places[-1], value), **right_below)
     axis.grid(visible=False, axis="x")
 
 
@@ -65,7 +68,7 @@ def _draw_groups(axis: Axes, groups: DataFrame, official: DataFrame) -> None:
             middle,
             yerr=bars,
             color=COLOURS[model],
-            marker=_MARKERS[number % len(_MARKERS)],
+            marker=_MARKERS.get(model, _OTHER_MARKER),
             linestyle="none",
             markersize=4.5,
             elinewidth=1,
@@ -79,4 +82,3 @@ def _draw_groups(axis: Axes, groups: DataFrame, official: DataFrame) -> None:
     axis.set_xlabel("from a normal test frame to the nearest training frame")
     axis.set_title("All models, nothing trained anew")
     axis.grid(visible=False, axis="x")
-    axis.legend(loc="lower left", ncols=2, fontsize=7, frameon=True, framealpha=0.9, edgecolor="none")
