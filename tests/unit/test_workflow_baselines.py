@@ -17,6 +17,7 @@ from vqad_lib.workflow.baselines import BY_ANOMALIB, baseline_scores
 from vqad_lib.workflow.leak_in_time import BY_GAP, LEFT_OUT, OTHER_SPLIT, gap_rows, left_out_rows
 from vqad_lib.workflow.results import NEAREST
 from vqad_lib.workflow.run import Run
+from vqad_lib.workflow.settings import configured
 from vqad_lib.workflow.table_5 import NOT_INSTALLED, best_detectors, scores_behind, table_5
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,6 +40,23 @@ def run(tmp_path, profile_mapping):
 @pytest.fixture
 def without_anomalib(monkeypatch):
     monkeypatch.setattr(baselines, "anomalib_version", lambda: "")
+
+
+@pytest.mark.parametrize(
+    ("profile", "perceptual", "weights"),
+    [
+        ("smoke", "", "random"),
+        ("demo", "", "random"),
+        ("paper", "", "imagenet"),
+        ("demo", "imagenet", "imagenet"),
+        ("paper", "random", "random"),
+        ("paper", "vgg16.pth", "imagenet"),  # a file is one network's
+        ("paper", "none", "imagenet"),
+    ],
+)
+def test_weights_of_the_backbone_follow_the_rule_of_lpips(monkeypatch, profile, perceptual, weights):
+    monkeypatch.setenv("VQAD_ROOT", str(REPOSITORY))
+    assert configured(profile, perceptual=perceptual).baselines.dfkde.weights == weights
 
 
 def made_up_scores(run: Run, protocol: str) -> dict[str, pd.DataFrame]:
