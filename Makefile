@@ -13,6 +13,8 @@ SEED ?=
 SEEDS ?=
 PERCEPTUAL ?=
 JOBS ?=
+DEVICES ?=
+NETWORKS ?=
 PYTHON ?=
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
@@ -30,18 +32,21 @@ BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(sh
 
 DERIVED := data/derived
 export VQAD_ROOT := $(CURDIR)
+export VQAD_DEVICES = $(DEVICES)
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help paper results test smoke nbval lint data lab report clean lock notebooks
+.PHONY: help paper results test smoke nbval lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
 help:
 	@sed -n 's/^## //p' Makefile
 	@echo
-	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER  SEED=N  SEEDS=N (training seeds)'
-	@echo '          PERCEPTUAL=imagenet|random|none|FILE  JOBS=N (notebooks at a time)  PYTHON=python3 (your environment)'
+	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
+	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
+	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
+	@echo '          NETWORKS=auto|trained|random (of make bench)'
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
@@ -63,11 +68,13 @@ help:
 # -- results ---------------------------------------------------------------------------------------------------------
 ## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
 paper: $(ENVIRONMENT)
-	@$(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	  --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"
-	@started=$$(date +%s); jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); \
-	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results \
-	   && echo "finished  $$(( ($$(date +%s) - started) / 60 )) min $$(( ($$(date +%s) - started) % 60 )) s"
+	@started=$$(date +%s); \
+	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
+	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
+	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); profile=$$(sed -n 's/^override PROFILE := //p' $(DERIVED)/run.mk); \
+	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results; \
+	 seconds=$$(( $$(date +%s) - started )); \
+	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$profile/index.html"
 
 ifneq ($(wildcard $(DERIVED)/run.mk),)
 ifneq ($(filter results report,$(MAKECMDGOALS)),)
@@ -123,12 +130,14 @@ ANOMALIB := $(or $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS)),$(wildcard $(she
   'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/anomalib/__init__.py))
 $(M)/11_baselines.json: $(ANOMALIB)
 $(eval $(call results_rule,11_baselines,$(SCORED) $(SCORED_again)))
+$(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
 # times are taken when nothing else runs: after all other stages, whose ends it does not depend on otherwise
 $(M)/08_seconds_per_image.json: | $(call manifests,$(STAGES))
 $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
 
 export VQAD_STAGES := $(STAGES)
 results: $(M)/report.json
+	@:
 $(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2)
 	@$(PY) -m vqad_lib finish && touch $@
 
@@ -136,6 +145,11 @@ $(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2
 report: $(ENVIRONMENT)
 	@test -f $(DERIVED)/run.mk || { echo 'error: no run yet; make paper first' >&2; exit 1; }
 	@$(PY) -m vqad_lib finish
+
+## bench: measure seconds, images per second and memory, beside other libraries: reports/bench
+bench: $(ENVIRONMENT) $(EXTRAS)
+	@$(PY) -m vqad_lib bench --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
+	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --networks "$(NETWORKS)"
 
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
 data: $(ENVIRONMENT)
@@ -149,7 +163,7 @@ lab: $(ENVIRONMENT)
 ## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval
 test: lint
 	@echo 'test      1/3 unit and integration tests (about 3 minutes)'
-	@$(PY) -m pytest tests
+	@VQAD_DEVICES= $(PY) -m pytest tests
 	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
 	@$(MAKE) --no-print-directory smoke
 	@echo 'test      3/3 the committed notebooks against their stored outputs (about 2 minutes)'
@@ -169,9 +183,11 @@ notebooks: $(ENVIRONMENT)
 lint: $(ENVIRONMENT)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check --quiet .
 
-## lock: resolve requirements.in anew into requirements.lock (needs uv)
+## lock: resolve requirements.in anew into requirements.lock, then requirements-extra.in beside it (needs uv)
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 lock:
-	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q requirements.in -o requirements.lock
+	@$(LOCK) requirements.in -o requirements.lock
+	@$(LOCK) requirements-extra.in -c requirements.lock -o requirements-extra.lock
 
 ## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, not .venv)
 clean:

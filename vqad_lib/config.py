@@ -221,6 +221,24 @@ class BaselinesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What `make bench` measures, and how often; no result of `make paper` depends on it."""
+
+    __pydantic_config__ = _STRICT
+    threads: int
+    images: int
+    n_restorations: tuple[int, ...]
+    repeats: int
+    once_above_s: float
+    training_steps: int
+    curve_steps: int
+    curve_seeds: int
+    memory_images: tuple[int, ...]
+    scaling_images: tuple[int, ...]
+    scaling_grids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One profile; `profiles/<name>.yaml`, field for field."""
 
@@ -240,6 +258,7 @@ class Profile:
     evaluation: EvaluationConfig
     speed: SpeedConfig
     baselines: BaselinesConfig
+    benchmarks: BenchmarkConfig
 
 
 def load_profile(path: Path) -> Profile:
@@ -306,6 +325,12 @@ _AT_LEAST_ONE = [
     "baselines.ganomaly.features",
     "baselines.ganomaly.latent_dim",
     "baselines.dfkde.max_training_points",
+    "benchmarks.threads",
+    "benchmarks.images",
+    "benchmarks.repeats",
+    "benchmarks.training_steps",
+    "benchmarks.curve_steps",
+    "benchmarks.curve_seeds",
 ]
 
 
@@ -349,7 +374,15 @@ def _problems(profile: Profile) -> dict[str, bool]:
         "baselines.dfkde.pca_components: must be at least 2": profile.baselines.dfkde.pca_components < 2,
         "baselines.pixel_variance_floor: must be above 0": not profile.baselines.pixel_variance_floor > 0,
         "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
+        **{f"benchmarks.{key}: must list whole numbers of at least 1": found for key, found in _lists(profile).items()},
     }
+
+
+def _lists(profile: Profile) -> dict[str, bool]:
+    """The lists of `benchmarks`, and whether each is unusable: empty, or with an entry below 1."""
+    config = profile.benchmarks
+    keys = ("n_restorations", "memory_images", "scaling_images", "scaling_grids")
+    return {key: min(getattr(config, key), default=0) < 1 for key in keys}
 
 
 def _windows(profile: Profile) -> dict[str, int]:

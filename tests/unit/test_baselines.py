@@ -9,8 +9,9 @@ import torchvision
 
 from vqad_lib.baselines import resnet
 from vqad_lib.baselines.anomalib_models import anomalib_version, dfkde_scores, ganomaly_scores
+from vqad_lib.baselines.labels import weights_label
 from vqad_lib.baselines.pixel_statistics import fit_pixel_statistics
-from vqad_lib.baselines.resnet import load_backbone, weights_label
+from vqad_lib.baselines.resnet import load_backbone
 from vqad_lib.config import profile_from_mapping
 from vqad_lib.errors import VqadError
 
@@ -98,9 +99,9 @@ def test_failed_download_is_one_line_that_names_the_setting(monkeypatch):
 
 
 def test_label_says_where_weights_come_from():
-    assert weights_label("resnet50", "imagenet") == "resnet50, ImageNet"
+    assert weights_label("resnet50", "imagenet") == "resnet50, ImageNet weights"
     assert weights_label("resnet18", "random") == "resnet18, random weights (not ImageNet)"
-    assert weights_label("resnet50", "some/where/a.pth") == "resnet50, weights a.pth"
+    assert weights_label("resnet50", "some/where/a.pth") == "resnet50, ImageNet weights from a.pth"
 
 
 # -- Anomalib's two --------------------------------------------------------------------------------------------------

@@ -153,6 +153,9 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("baselines.ganomaly.learning_rate", 0, "baselines.ganomaly.learning_rate"),
         ("baselines.dfkde.pca_components", 1, "baselines.dfkde.pca_components"),
         ("baselines.pixel_variance_floor", 0, "baselines.pixel_variance_floor"),
+        ("benchmarks.repeats", 0, "benchmarks.repeats"),
+        ("benchmarks.scaling_grids", [], "benchmarks.scaling_grids"),
+        ("benchmarks.memory_images", [100, 0], "benchmarks.memory_images"),
     ],
 )
 def test_value_that_nothing_can_be_built_from_is_named(

@@ -59,6 +59,31 @@ def test_weights_of_the_backbone_follow_the_rule_of_lpips(monkeypatch, profile, 
     assert configured(profile, perceptual=perceptual).baselines.dfkde.weights == weights
 
 
+@pytest.mark.parametrize("perceptual", ["", "imagenet", "random"])
+def test_a_file_that_the_profile_names_stays_and_is_found_from_the_repository(tmp_path, monkeypatch, perceptual):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "profiles").mkdir()
+    text = (
+        (REPOSITORY / "profiles" / "demo.yaml")
+        .read_text()
+        .replace("resnet50, weights: random", "resnet50, weights: w/a.pth")
+    )
+    (tmp_path / "profiles" / "demo.yaml").write_text(text)
+    monkeypatch.setenv("VQAD_ROOT", str(tmp_path))
+    loaded = configured("demo", perceptual=perceptual)
+    assert loaded.baselines.dfkde.weights == str(tmp_path / "w" / "a.pth")
+    # run.json hands the stages what was configured, and they configure again
+    assert configured("demo", perceptual=loaded.gan.perceptual_weights) == loaded
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("perceptual", ["", "imagenet", "random", "none", "vgg16.pth"])
+def test_stages_find_the_weights_that_were_chosen(monkeypatch, profile, perceptual):
+    monkeypatch.setenv("VQAD_ROOT", str(REPOSITORY))
+    chosen = configured(profile, perceptual=perceptual)
+    assert configured(profile, perceptual=chosen.gan.perceptual_weights) == chosen
+
+
 def made_up_scores(run: Run, protocol: str) -> dict[str, pd.DataFrame]:
     """Every detector at percentiles 20 and 90; only pixel-wise detection of VT at 90 knows the labels."""
     subsets, rng, found = run.subsets(protocol), np.random.default_rng(0), {}

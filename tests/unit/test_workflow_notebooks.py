@@ -256,6 +256,35 @@ def test_settings_of_the_run_reach_the_notebook(root, executions):
     assert executions == [expected | {"kind": "vqvae"}]
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "reports/x.ipynb"), "cannot write reports/x.ipynb: No space left on"),
+        (OSError("short write"), "cannot write what 10_tiny_vqvae needs: short write; free space"),
+    ],
+)
+def test_disk_that_fills_up_under_a_notebook(root, monkeypatch, error, message):
+    def execute_notebook(*_, **__):
+        raise error
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(VqadError) as caught:
+        run_stage(stage(root))
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("free space or make the folder writable, then run again")
+    assert not (root / MANIFEST).exists()
+
+
+def test_disk_that_fills_up_within_a_notebook(root, monkeypatch):
+    def execute_notebook(_source, working, **__):
+        Path(working).write_text("{}")
+        raise papermill.PapermillExecutionError(1, 1, "x", "OSError", "[Errno 28] No space left on device", [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(VqadError, match=r"No space left on device; free space .* then run again \(the notebook"):
+        run_stage(stage(root))
+
+
 def test_unknown_parameter_is_refused_before_anything_runs(root, executions):
     with pytest.raises(VqadError, match=r"10_tiny\.ipynb has no parameter knd; it has .*kind.*perceptual"):
         run_stage(Stage(root, "10_tiny", {"kind": "vqvae", "knd": "x"}, ()))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from vqad_lib.baselines.resnet import weights_label
+from vqad_lib.baselines.labels import weights_label
 from vqad_lib.evaluation.metrics import paper_protocol
 from vqad_lib.evaluation.results import paper_row, result_row
 from vqad_lib.reporting.tables import beside_paper
