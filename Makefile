@@ -128,6 +128,11 @@ endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
 $(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+# Anomalib is added for this stage alone, and never for the smoke profile; once it is there, the stage is looked at again
+ANOMALIB := $(or $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS)),$(wildcard $(shell $(PY) -c \
+  'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/anomalib/__init__.py))
+$(M)/11_baselines.json: $(ANOMALIB)
+$(eval $(call results_rule,11_baselines,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
 
 # Tables 3 and 4, Figure 5. $(1) latent dimension, $(2) codebook size; one may be that of the profile's own networks

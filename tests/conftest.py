@@ -110,6 +110,11 @@ PROFILE: dict[str, Any] = {
         "max_epochs": 1,
     },
     "speed": {"images": 4, "repeats": 2, "plain_seconds": 0.5},
+    "baselines": {
+        "ganomaly": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 4, "features": 4, "latent_dim": 4},
+        "dfkde": {"backbone": "resnet18", "weights": "random", "pca_components": 4, "max_training_points": 100},
+        "pixel_variance_floor": 1.0,
+    },
     "benchmarks": {
         "threads": 1,
         "images": 2,

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from vqad_lib.baselines.labels import weights_file as backbone_file
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.errors import VqadError
@@ -39,6 +40,7 @@ def choose(
     name, why = _profile(root, profile, dataset, data_root, cuda)
     loaded = configured(name, seed=seed, perceptual=perceptual)
     weights_file(loaded.gan.perceptual_weights)
+    backbone_file(loaded.baselines.dfkde.weights)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
     for results in ("reports", "figures"):
         _check_writable(root / results / name)
