@@ -10,8 +10,10 @@ PROFILE ?=
 DATASET ?=
 DATA_ROOT ?=
 SEED ?=
+SEEDS ?=
 PERCEPTUAL ?=
 JOBS ?=
+DEVICES ?=
 PYTHON ?=
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
@@ -27,6 +29,7 @@ BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(sh
 
 DERIVED := data/derived
 export VQAD_ROOT := $(CURDIR)
+export VQAD_DEVICES = $(DEVICES)
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
@@ -37,8 +40,9 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 help:
 	@sed -n 's/^## //p' Makefile
 	@echo
-	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER  SEED=N'
-	@echo '          PERCEPTUAL=imagenet|random|none|FILE  JOBS=N (notebooks at a time)  PYTHON=python3 (your environment)'
+	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
+	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
+	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
@@ -56,7 +60,7 @@ help:
 paper: $(ENVIRONMENT)
 	@started=$$(date +%s); \
 	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	   --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
+	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
 	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); profile=$$(sed -n 's/^override PROFILE := //p' $(DERIVED)/run.mk); \
 	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results; \
 	 seconds=$$(( $$(date +%s) - started )); \
@@ -79,22 +83,27 @@ manifests = $(1:%=$(M)/%.json)
 $(M)/00_data.json $(M)/01_architecture.json: $(M)/%.json: notebooks/%.ipynb $(COMMON)
 	$(STAGE) $*
 
-# one rule per network: $(1) split, $(2) autoencoder, $(3) prior
+# one rule per network: $(1) split, $(2) autoencoder, $(3) prior, $(4) replicate: empty, or seeds after the first
+with = $(if $(1),_replicate$(1))
 define autoencoder_rule
-STAGES += 02_train_autoencoder_$(2)_$(1)
-$(M)/02_train_autoencoder_$(2)_$(1).json: notebooks/02_train_autoencoder.ipynb $$(COMMON)
-	$$(STAGE) 02_train_autoencoder -p autoencoder=$(2) -p protocol=$(1)
+STAGES += 02_train_autoencoder_$(2)_$(1)$(call with,$(4))
+$(M)/02_train_autoencoder_$(2)_$(1)$(call with,$(4)).json: notebooks/02_train_autoencoder.ipynb $$(COMMON)
+	$$(STAGE) 02_train_autoencoder -p autoencoder=$(2) -p protocol=$(1) $(if $(4),-p replicate=$(4))
 endef
 define combination_rule
-STAGES += 03_train_prior_$(2)_$(3)_$(1) 04_score_$(2)_$(3)_$(1)
-SCORED_$(1) += 04_score_$(2)_$(3)_$(1)
-$(M)/03_train_prior_$(2)_$(3)_$(1).json: notebooks/03_train_prior.ipynb $(M)/02_train_autoencoder_$(2)_$(1).json $$(COMMON)
-	$$(STAGE) 03_train_prior -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) --needs 02_train_autoencoder_$(2)_$(1)
-$(M)/04_score_$(2)_$(3)_$(1).json: notebooks/04_score.ipynb $(M)/03_train_prior_$(2)_$(3)_$(1).json $$(COMMON)
-	$$(STAGE) 04_score -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) --needs 03_train_prior_$(2)_$(3)_$(1)
+STAGES += 03_train_prior_$(2)_$(3)_$(1)$(call with,$(4)) 04_score_$(2)_$(3)_$(1)$(call with,$(4))
+SCORED$(if $(4),_again,_$(1)) += 04_score_$(2)_$(3)_$(1)$(call with,$(4))
+$(M)/03_train_prior_$(2)_$(3)_$(1)$(call with,$(4)).json: notebooks/03_train_prior.ipynb $(M)/02_train_autoencoder_$(2)_$(1)$(call with,$(4)).json $$(COMMON)
+	$$(STAGE) 03_train_prior -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) $(if $(4),-p replicate=$(4)) --needs 02_train_autoencoder_$(2)_$(1)$(call with,$(4))
+$(M)/04_score_$(2)_$(3)_$(1)$(call with,$(4)).json: notebooks/04_score.ipynb $(M)/03_train_prior_$(2)_$(3)_$(1)$(call with,$(4)).json $$(COMMON)
+	$$(STAGE) 04_score -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) $(if $(4),-p replicate=$(4)) --needs 03_train_prior_$(2)_$(3)_$(1)$(call with,$(4))
 endef
-$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(eval $(call autoencoder_rule,$(s),$(a)))))
-$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(foreach p,$(PRIORS),$(eval $(call combination_rule,$(s),$(a),$(p))))))
+define replicate_rules
+$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(eval $(call autoencoder_rule,$(s),$(a),,$(1)))))
+$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(foreach p,$(PRIORS),$(eval $(call combination_rule,$(s),$(a),$(p),$(1))))))
+endef
+$(call replicate_rules,)
+$(foreach r,$(REPLICATES),$(call replicate_rules,$(r)))
 SCORED := $(foreach s,$(PROTOCOLS),$(SCORED_$(s)))
 
 # one rule per page of results: $(1) notebook, $(2) the stages before it
@@ -104,8 +113,9 @@ $(M)/$(1).json: notebooks/$(1).ipynb $(call manifests,$(2)) $$(COMMON)
 	$$(STAGE) $(1) --needs $(2)
 endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
-$(eval $(call results_rule,06_results,$(SCORED)))
+$(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+$(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
 # times are taken when nothing else runs: after all other stages, whose ends it does not depend on otherwise
 $(M)/08_seconds_per_image.json: | $(call manifests,$(STAGES))
 $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
@@ -133,14 +143,14 @@ lab: $(ENVIRONMENT)
 ## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval
 test: lint
 	@echo 'test      1/3 unit and integration tests (about 3 minutes)'
-	@$(PY) -m pytest tests
+	@VQAD_DEVICES= $(PY) -m pytest tests
 	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
 	@$(MAKE) --no-print-directory smoke
 	@echo 'test      3/3 the committed notebooks against their stored outputs (about 2 minutes)'
 	@$(MAKE) --no-print-directory nbval
 
 smoke: $(ENVIRONMENT)
-	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= PERCEPTUAL=
+	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= SEEDS= PERCEPTUAL=
 
 nbval: $(ENVIRONMENT)
 	@$(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks

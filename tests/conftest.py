@@ -82,11 +82,12 @@ PROFILE: dict[str, Any] = {
         "key_dim": 4,
         "dropout": 0.1,
     },
-    "gpt2": {"layers": 2, "heads": 2, "width": 16, "dropout": 0.1},
+    "gpt2": {"layers": 2, "heads": 2, "width": 16, "dropout": 0.1, "random_second_half": False},
     "training": dict.fromkeys(("vqvae", "vqgan", "pixelsnail", "gpt2"), TINY_TRAINING),
     "detectors": {
         "threshold_percentiles": [20, 50, 90],
         "n_restorations": 2,
+        "weights_over": "restorations",
         "weight_temperature": 1.0,
         "min_pool_px": 3,
         "average_pool_px": 7,

@@ -1,4 +1,7 @@
-"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish}`. People type make instead."""
+"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score}`. People type make instead.
+
+`train` and `score` are what torchrun and srun start too, once per device.
+"""
 
 import argparse
 import os
@@ -12,7 +15,8 @@ def main() -> int:
     """Run one command; a `VqadError` becomes one line on stderr and exit status 1."""
     arguments = _parser().parse_args()
     try:
-        {"choose": _choose, "stage": _stage, "finish": _finish}[arguments.command](arguments)
+        commands = {"choose": _choose, "stage": _stage, "finish": _finish, "train": _work, "score": _work}
+        commands[arguments.command](arguments)
     except VqadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -26,13 +30,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vqad_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     choose = commands.add_parser("choose", help="pick profile and data, and say why")
-    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "jobs"):
+    for option in ("profile", "dataset", "data-root", "seed", "seeds", "perceptual", "jobs"):
         choose.add_argument(f"--{option}", default="")
     stage = commands.add_parser("stage", help="execute one notebook if it is out of date")
     stage.add_argument("notebook")
     stage.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE")
     stage.add_argument("--needs", nargs="*", default=[])
     commands.add_parser("finish", help="write the provenance and the report")
+    for name, what in (("train", "train a network"), ("score", "score a combination")):
+        work = commands.add_parser(name, help=f"{what} if that is not done; alone, or started by torchrun or srun")
+        work.add_argument("--autoencoder", required=True, choices=["vqvae", "vqgan"])
+        work.add_argument("--prior", required=name == "score", choices=["pixelsnail", "gpt2"])
+        work.add_argument("--protocol", required=True, choices=["paper", "official"])
+        for option in ("profile", "dataset", "data-root", "seed", "perceptual"):
+            work.add_argument(f"--{option}", help="as the last make paper, unless --profile is given")
     return parser
 
 
@@ -40,7 +51,8 @@ def _choose(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.choose import choose
 
     options = {
-        key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual", "jobs")
+        key: getattr(arguments, key)
+        for key in ("profile", "dataset", "data_root", "seed", "seeds", "perceptual", "jobs")
     }
     choose(repository_root(), **options)
 
@@ -63,6 +75,14 @@ def _finish(_arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.finish import finish
 
     finish(repository_root(), os.environ["VQAD_STAGES"].split())
+
+
+def _work(arguments: argparse.Namespace) -> None:
+    from vqad_lib.workflow.work import work
+
+    options = {key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
+    names = {key: getattr(arguments, key) for key in ("autoencoder", "prior", "protocol")}
+    work(repository_root(), arguments.command, options=options, **names)
 
 
 if __name__ == "__main__":

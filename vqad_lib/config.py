@@ -97,13 +97,17 @@ class PixelSnailConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpt2Config:
-    """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1."""
+    """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1.
+
+    `random_second_half`: read random codes in place of the second half of the grid, as the published code does.
+    """
 
     __pydantic_config__ = _STRICT
     layers: int
     heads: int
     width: int
     dropout: float
+    random_second_half: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +139,16 @@ class TrainingConfigs:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """The four detectors (eq. 9-12)."""
+    """The four detectors (eq. 9-12).
+
+    `weights_over`: what the softmax of eq. 11 runs over; the published code's runs over colour channels.
+    `memory_budget_mb`: batches are cut to fit; it changes no result.
+    """
 
     __pydantic_config__ = _STRICT
     threshold_percentiles: tuple[int, ...]
     n_restorations: int
+    weights_over: Literal["restorations", "colour_channels"]
     weight_temperature: float
     min_pool_px: int
     average_pool_px: int

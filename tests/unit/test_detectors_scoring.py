@@ -36,6 +36,7 @@ def scorer(autoencoder_config: AutoencoderConfig, tiny_prior: Prior) -> Detector
     config = DetectorConfig(
         threshold_percentiles=(20, 80),
         n_restorations=3,
+        weights_over="restorations",
         weight_temperature=3.0,
         min_pool_px=3,
         average_pool_px=7,
@@ -58,7 +59,10 @@ def images_of(frames: np.ndarray) -> Tensor:
     return to_unit_range(torch.from_numpy(frames))
 
 
-def test_scores_are_the_means_of_the_maps(scorer: Detectors, frames: np.ndarray) -> None:
+@pytest.mark.parametrize("weights_over", ["restorations", "colour_channels"])
+def test_scores_are_the_means_of_the_maps(scorer: Detectors, frames: np.ndarray, weights_over: str) -> None:
+    config = replace(scorer.config, weights_over=weights_over)
+    scorer = Detectors(scorer.autoencoder, scorer.prior, config, scorer.seed)
     images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
     scores = scorer.scores(images, ids, JOBS)
     assert list(scores) == [(detector, percentile) for detector, at in JOBS.items() for percentile in at]

@@ -61,7 +61,9 @@ def test_all_sequences_of_a_small_grid_have_probabilities_that_add_up_to_one() -
     torch.manual_seed(0)
     config = PixelSnailConfig(channels=4, blocks=1, residual_blocks=1, kernel_px=3, heads=1, key_dim=4, dropout=0.0)
     snail = PixelSnail(config, codebook_size=3, grid=(2, 2)).eval()
-    gpt = Gpt2(Gpt2Config(layers=1, heads=2, width=8, dropout=0.0), codebook_size=3, grid=(2, 2)).eval()
+    gpt = Gpt2(
+        Gpt2Config(layers=1, heads=2, width=8, dropout=0.0, random_second_half=False), codebook_size=3, grid=(2, 2)
+    ).eval()
     sequences = torch.cartesian_prod(*[torch.arange(3)] * 4).reshape(-1, 2, 2)
     for prior in (snail, gpt):
         with torch.no_grad():
@@ -147,10 +149,50 @@ def test_walk_holds_as_many_bytes_as_it_says(tiny_prior: Prior, codes: Tensor) -
     assert many - few == 10 * tiny_prior.walk_bytes_per_row
 
 
+@pytest.fixture
+def half_blind() -> Gpt2:
+    """GPT-2 that reads random codes in place of the second half, as the published code of the paper."""
+    torch.manual_seed(6)
+    config = Gpt2Config(layers=2, heads=2, width=16, dropout=0.1, random_second_half=True)
+    prior = Gpt2(config, codebook_size=7, grid=(4, 5)).eval().requires_grad_(False)
+    for parameter in prior.parameters():
+        if parameter.ndim > 1:
+            parameter.mul_(8.0)
+    return prior
+
+
+def test_random_second_half_reads_the_first_half_only(half_blind: Gpt2, codes: Tensor) -> None:
+    other = codes.flatten(1).clone()
+    other[:, N // 2 :] = (other[:, N // 2 :] + 3) % 7
+    assert torch.equal(half_blind.logits(other.reshape(codes.shape)), half_blind.logits(codes))
+    other[:, N // 2 - 1] = (other[:, N // 2 - 1] + 3) % 7
+    assert not torch.equal(half_blind.logits(other.reshape(codes.shape)), half_blind.logits(codes))
+    assert torch.equal(half_blind.logits(codes[:1]), half_blind.logits(codes)[:1])  # the same in any batch
+    half_blind.train()
+    torch.manual_seed(0)
+    first = half_blind.tokens(codes)
+    assert torch.equal(first[:, 1 : N // 2 + 1], codes.flatten(1)[:, : N // 2])
+    assert not torch.equal(half_blind.tokens(codes), first), "training draws anew"
+
+
+def test_random_second_half_walks_as_it_passes(half_blind: Gpt2, codes: Tensor) -> None:
+    other = codes.flatten(1).clone()
+    other[:, 3:] = (other[:, 3:] + 2) % 7
+    expected = half_blind.logits(other.reshape(codes.shape)).flatten(1, 2)
+    walk = half_blind.walk(codes, capacity=len(codes))
+    walk.branch(torch.arange(len(codes)), 3)
+    for i in range(4, N):
+        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
+
+
 def test_gpt2_medium_has_as_many_parameters_as_its_formula() -> None:
     layers, width, K, n = 24, 1024, 128, 64
     with torch.device("meta"):
-        prior = Gpt2(Gpt2Config(layers=layers, heads=16, width=width, dropout=0.1), codebook_size=K, grid=(8, 8))
+        prior = Gpt2(
+            Gpt2Config(layers=layers, heads=16, width=width, dropout=0.1, random_second_half=False),
+            codebook_size=K,
+            grid=(8, 8),
+        )
     # a block: attention 4 w^2 + 4 w, feed-forward 8 w^2 + 5 w, two layer norms 4 w; at the end another layer norm
     blocks = layers * (12 * width**2 + 13 * width) + 2 * width
     assert blocks == 302_311_424

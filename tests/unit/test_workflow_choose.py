@@ -99,13 +99,34 @@ def test_ped2_elsewhere_counts_for_the_choice(root, tmp_path, monkeypatch):
 
 
 def test_run_files(root):
-    settings = choose(root, **NOTHING | {"profile": "smoke", "seed": "7", "perceptual": "none", "jobs": "3"})
+    asked = {"profile": "smoke", "seed": "7", "seeds": "3", "perceptual": "none", "jobs": "3"}
+    settings = choose(root, **NOTHING | asked)
     digest = settings.pop("data_digest")
     assert len(digest) == 64
     expected = {"profile": "smoke", "dataset": "synthetic", "data_root": "", "seed": "7", "perceptual": "none"}
-    assert settings == expected
+    assert settings == expected | {"seeds": "3"}
     lines = (root / "data" / "derived" / "run.mk").read_text().splitlines()
-    assert lines == ["override PROFILE := smoke", "override PROTOCOLS := paper official", "override JOBS := 3"]
+    assert lines == [
+        "override PROFILE := smoke",
+        "override PROTOCOLS := paper official",
+        "override JOBS := 3",
+        "override REPLICATES := 1 2",
+    ]
+
+
+def test_devices_share_the_cores_and_change_no_file_that_stages_depend_on(root, monkeypatch, capsys):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    alone = choose(root, **NOTHING)
+    assert "override JOBS := 4\n" in (root / "data" / "derived" / "run.mk").read_text()
+    assert "processes for each network" not in capsys.readouterr().out
+    monkeypatch.setenv("VQAD_DEVICES", "2")
+    assert choose(root, **NOTHING) == alone
+    assert "override JOBS := 2\n" in (root / "data" / "derived" / "run.mk").read_text()
+    expected = "devices   2 processes for each network and its scores, one per CPU core\n"
+    assert expected in capsys.readouterr().out
+    monkeypatch.setenv("VQAD_DEVICES", "none")
+    with pytest.raises(VqadError, match=r"^DEVICES must be a whole number of at least 1, got 'none'$"):
+        choose(root, **NOTHING)
 
 
 def test_run_json_is_rewritten_only_if_it_changes(root):

@@ -4,6 +4,7 @@ Work is cut into pieces that fit `detectors.memory_budget_mb`; what a piece leav
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,8 +121,7 @@ class Detectors:
             return regenerative_map(images, reconstructions), reconstructions[:, None]
         restored = self.restored_codes(codes, image_ids, detector=detector, thresholds_nats=[threshold_nats])
         restorations = self.decode(restored[:, 0])
-        weight = {"temperature": self.config.weight_temperature}
-        return anomaly_map(images, restorations, **weight, **self._windows), restorations
+        return anomaly_map(images, restorations, **self._weighting, **self._windows), restorations
 
     @torch.no_grad()
     def scores(
@@ -151,8 +151,7 @@ class Detectors:
             difference, smoothed = self._residual_sums(images, torch.cat(grids, 1))
             for place, key in enumerate(keys):
                 of = slice(place * N, (place + 1) * N)
-                weight = {"temperature": self.config.weight_temperature}
-                found[key] = restoration_score(difference[:, of], smoothed[:, of], **weight)
+                found[key] = restoration_score(difference[:, of], smoothed[:, of], **self._weighting)
             if "regenerative" in jobs:
                 found["regenerative", NO_THRESHOLD] = difference[:, -1] / images[0].numel()
         return {key: score.double().cpu().numpy() for key, score in found.items()}
@@ -167,14 +166,20 @@ class Detectors:
         pairs, which = torch.cat([grids.flatten(2).flatten(0, 1), owner], 1).unique(dim=0, return_inverse=True)
         codes, owner = pairs[:, :-1].unflatten(1, (h, w)), pairs[:, -1]  # sorted, so equal grids are neighbours
 
+        rule = self._weighting | self._windows
+
         def sums(piece: slice) -> Tensor:
             distinct, place = codes[piece].unique_consecutive(dim=0, return_inverse=True)
             restorations = self.autoencoder.decode(distinct)[place]
-            return torch.stack(residual_sums(images[owner[piece]], restorations, **self._windows), 1)
+            return torch.stack(residual_sums(images[owner[piece]], restorations, **rule), 1)
 
         each = self.autoencoder.bytes_per_image(images.shape[-1]) + 6 * images[0].numel() * images.element_size()
         found = torch.cat(self._pieces_of("restorations to decode", each).run(sums, len(codes)))[which]
         return found[:, 0].reshape(B, M), found[:, 1].reshape(B, M)
+
+    @property
+    def _weighting(self) -> dict[str, Any]:
+        return {"temperature": self.config.weight_temperature, "weights_over": self.config.weights_over}
 
     @property
     def _windows(self) -> dict[str, int]:

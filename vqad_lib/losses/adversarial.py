@@ -5,6 +5,8 @@ losses to minimise, from logits, so that no logarithm of a rounded probability i
 -softplus(-d) and log(1 - sigmoid(d)) = -softplus(d).
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,6 +48,7 @@ def adaptive_weight(
     delta: float = 1e-6,
     scale: float = 1.0,
     maximum: float = float("inf"),
+    of_all: Callable[[Tensor], Tensor] = lambda gradient: gradient,
 ) -> Tensor:
     """lambda = |grad L_rec| / (|grad L_GAN| + delta), gradients at the decoder's last layer (eq. 16).
 
@@ -54,11 +57,13 @@ def adaptive_weight(
         adversarial: () float, the generator's side of L_GAN, with its graph.
         last_weight: the weight of the decoder's last layer G_L.
         delta: 1e-6 in the paper; the published code has 1e-4, scale 0.8 and maximum 1e4.
+        of_all: turns the gradient of a part of the batch, as large as the weight, into that of the whole one.
 
     Returns:
         () float, >= 0, without a graph.
     """
-    gradient_rec = torch.autograd.grad(reconstruction, last_weight, retain_graph=True)[0]
-    gradient_gan = torch.autograd.grad(adversarial, last_weight, retain_graph=True)[0]
+    gradient_rec, gradient_gan = (
+        of_all(torch.autograd.grad(loss, last_weight, retain_graph=True)[0]) for loss in (reconstruction, adversarial)
+    )
     weight = gradient_rec.norm() / (gradient_gan.norm() + delta)
     return (scale * weight).clamp(0.0, maximum).detach()

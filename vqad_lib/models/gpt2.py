@@ -1,7 +1,8 @@
 """GPT-2 over code grids (section 3.3), from the transformers library, trained from scratch.
 
 The grid is read in raster order behind a start token, index K; the network's output at position i - 1 predicts code
-i. gpt2-medium is 24 layers, 16 heads, 1024 wide [30]; the published code of the paper uses 8 heads.
+i. gpt2-medium is 24 layers, 16 heads, 1024 wide [30]; the published code of the paper uses 8 heads, and
+reads random codes in place of the second half of the grid, in training and scoring (`random_second_half`).
 """
 
 import torch
@@ -36,6 +37,11 @@ class Gpt2(Prior):
         )
         self.head = nn.Linear(config.width, codebook_size, bias=False)
         nn.init.normal_(self.head.weight, 0.0, 0.02)
+        n, generator = grid[0] * grid[1], torch.Generator().manual_seed(0)
+        self.random_from = n // 2 if config.random_second_half else n
+        # outside of training always the same ones, so that a score does not depend on the batch
+        stand_ins = torch.randint(codebook_size, (n,), generator=generator)
+        self.register_buffer("stand_ins", stand_ins, persistent=False)
 
     def logits(self, codes: Tensor) -> Tensor:
         self.check(codes)
@@ -44,7 +50,12 @@ class Gpt2(Prior):
 
     def tokens(self, codes: Tensor) -> Tensor:
         """What the network reads: (B, h, w) codes -> (B, hw), the start token first; the last code predicts nothing."""
-        rows = codes.flatten(1)
+        rows, half = codes.flatten(1), self.random_from
+        if half < rows.shape[1]:
+            stand_ins = self.stand_ins[half:].expand(len(rows), -1)
+            if self.training:
+                stand_ins = torch.randint_like(stand_ins, self.codebook_size)
+            rows = torch.cat([rows[:, :half], stand_ins], 1)
         return torch.cat([torch.full_like(rows[:, :1], self.codebook_size), rows[:, :-1]], 1)
 
     def walk(self, codes: Tensor, *, capacity: int) -> Walk:
@@ -84,6 +95,8 @@ class _Gpt2Walk(Walk):
 
     def step(self, position: int, previous: Tensor) -> Tensor:
         network, rows = self.prior.network, slice(self.first, self.first + len(previous))
+        if position > self.prior.random_from:
+            previous = self.prior.stand_ins[position - 1].expand_as(previous)
         x = F.embedding(previous, network.wte.weight) + network.wpe.weight[position]
         for block, kept in zip(network.h, self.kept, strict=True):
             x = x + self._attend(block.attn, block.ln_1(x), kept[:, rows], position)

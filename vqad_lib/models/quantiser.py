@@ -3,14 +3,18 @@
 References:
     [20] van den Oord et al. 2018, Neural Discrete Representation Learning; appendix A.1 for the running averages.
 
+With several processes every one ends each step with the same codebook, the one that a single process would have: counts
+and sums are added up, and vectors are drawn from the whole batch.
+
 Beyond the paper: an initial codebook drawn from data, and dead codes restarted, both as options that are off by
 default. A restarted code gets fresh running averages too, or the old ones would pull it back at the next step.
 """
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vqad_lib.shares import current_share, from_first, rows_of_all, sum_over_processes
 
 DEAD_BELOW = 0.05  # running count per step under which a code is dead; a used code of 128 sees about 5
 
@@ -45,6 +49,8 @@ class Quantiser(nn.Module):
         self.register_buffer("running_count", torch.ones(codebook_size))
         self.register_buffer("running_sum", initial.clone())
         self.register_buffer("is_initialised", torch.tensor(not init_from_data))
+        self._asks_whether_initialised = init_from_data  # asking at every step would make the host wait for the device
+        self.register_load_state_dict_post_hook(_ask_again)
 
     def nearest(self, z_e: Tensor) -> Tensor:
         """Index of the nearest code vector in Euclidean distance (eq. 1).
@@ -81,8 +87,10 @@ class Quantiser(nn.Module):
             z_q (B, D, h, w), differentiable in the codebook only, and codes (B, h, w) int64. The straight-through
             gradient is `straight_through`.
         """
-        if self.training and not self.is_initialised:
-            self._initialise(z_e.detach())
+        if self.training and self._asks_whether_initialised:
+            if not self.is_initialised:
+                self._initialise(z_e.detach())
+            self._asks_whether_initialised = False
         codes = self.nearest(z_e)
         z_q = self.embed(codes)  # before the codes move: eq. 2 takes the vectors that eq. 1 found nearest
         if self.training and (self.update == "running_average" or self.restart_dead):
@@ -92,26 +100,26 @@ class Quantiser(nn.Module):
     @torch.no_grad()
     def _initialise(self, z_e: Tensor) -> None:
         self.codebook.copy_(self._draw(z_e, len(self.codebook)))
-        self._broadcast(self.codebook.data)
         self.running_sum.copy_(self.codebook)
         self.is_initialised.fill_(True)
 
     def _draw(self, z_e: Tensor, n: int) -> Tensor:
-        """n of the batch's vectors at random, without replacement as long as they last, slightly moved apart."""
-        vectors = z_e.movedim(1, -1).reshape(-1, z_e.shape[1]).float()
+        """n of the whole batch's vectors at random, without replacement as long as they last, slightly moved apart."""
+        vectors = rows_of_all(z_e).movedim(1, -1).reshape(-1, z_e.shape[1]).float()
         order = torch.cat([torch.randperm(len(vectors)) for _ in range(-(-n // len(vectors)))])[:n]
-        drawn = vectors[order.to(vectors.device)]
-        return drawn + 1e-3 * vectors.std() * torch.randn(drawn.shape).to(drawn)
+        drawn = vectors[_to_device(order, vectors.device)]
+        moved = 1e-3 * vectors.std() * _to_device(torch.randn(drawn.shape), vectors.device)
+        return from_first(drawn + moved)
 
     @torch.no_grad()
     def _keep_statistics(self, z_e: Tensor, codes: Tensor) -> None:
         K, D = self.codebook.shape
         vectors = z_e.movedim(1, -1).reshape(-1, D).float()
-        one_hot = F.one_hot(codes.reshape(-1), K).to(vectors)  # Bhw K
+        one_hot = (codes.reshape(-1, 1) == torch.arange(K, device=codes.device)).to(vectors)  # Bhw K
         count, total = one_hot.sum(0), one_hot.T @ vectors  # K, K D
-        if dist.is_available() and dist.is_initialized():  # every process must end with the same codebook
-            dist.all_reduce(count)
-            dist.all_reduce(total)
+        if current_share(len(z_e)).n == 0:  # these vectors are another process's, and counted there
+            count, total = torch.zeros_like(count), torch.zeros_like(total)
+        count, total = sum_over_processes(count), sum_over_processes(total)
         self.running_count.lerp_(count, 1 - self.decay)
         self.running_sum.lerp_(total, 1 - self.decay)
         if self.update == "running_average":
@@ -123,15 +131,18 @@ class Quantiser(nn.Module):
     def _restart(self, z_e: Tensor) -> None:
         dead = (self.running_count < DEAD_BELOW)[:, None]
         fresh = self._draw(z_e, len(self.codebook))
-        self._broadcast(fresh)
         self.codebook.copy_(torch.where(dead, fresh, self.codebook))
         self.running_sum.copy_(torch.where(dead, fresh, self.running_sum))
         self.running_count.copy_(torch.where(dead[:, 0], torch.ones_like(self.running_count), self.running_count))
 
-    @staticmethod
-    def _broadcast(tensor: Tensor) -> None:
-        if dist.is_available() and dist.is_initialized():
-            dist.broadcast(tensor, src=0)
+
+def _to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Random numbers are drawn on the host, so that they do not depend on the device; it need not wait for the copy."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
+def _ask_again(quantiser: Quantiser, _keys: object) -> None:
+    quantiser._asks_whether_initialised = quantiser.init_from_data
 
 
 def straight_through(z_e: Tensor, z_q: Tensor) -> Tensor:

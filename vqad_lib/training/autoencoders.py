@@ -9,7 +9,9 @@ from vqad_lib.losses.perceptual import PerceptualLoss
 from vqad_lib.losses.vq import codebook_loss, commitment_loss, reconstruction_loss, vq_loss
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
+from vqad_lib.shares import current_share, mean_over_processes
 from vqad_lib.training.loop import Losses, Objective
+from vqad_lib.training.parallel import parallel
 
 
 def vq_terms(model: nn.Module, images: Tensor, config: AutoencoderConfig) -> tuple[Tensor, Losses]:
@@ -34,11 +36,16 @@ def vq_terms(model: nn.Module, images: Tensor, config: AutoencoderConfig) -> tup
 
 def vqvae_objectives(model: VQAutoencoder, config: AutoencoderConfig) -> list[Objective]:
     """Eq. 7, alone."""
-    return [Objective("vqvae", model, lambda images, _epoch: vq_terms(model, images, config)[1])]
+    network = parallel(model)
+    return [Objective("vqvae", network, lambda images, _epoch: vq_terms(network, images, config)[1])]
 
 
 class GanTraining:
-    """Eq. 15 for the autoencoder and eq. 13 for the discriminator, on the same batch and the same reconstruction."""
+    """Eq. 15 for the autoencoder and eq. 13 for the discriminator, on the same batch and the same reconstruction.
+
+    With several processes each of the two is wrapped by itself. The autoencoder's step asks the bare discriminator,
+    with its parameters frozen: no gradient of theirs is wanted there, nor exchanged.
+    """
 
     def __init__(
         self,
@@ -49,7 +56,8 @@ class GanTraining:
         autoencoder: AutoencoderConfig,
         gan: GanConfig,
     ) -> None:
-        self.model, self.discriminator, self.perceptual = model, discriminator, perceptual
+        self.model, self.judge = parallel(model), parallel(discriminator)
+        self.discriminator, self.perceptual = discriminator, perceptual
         self.autoencoder, self.gan = autoencoder, gan
         self.last_weight = model.decoder.last_weight
         self._reconstruction: Tensor | None = None
@@ -60,7 +68,7 @@ class GanTraining:
             Objective("vqgan", self.model, self.autoencoder_loss),
             Objective(
                 "discriminator",
-                self.discriminator,
+                self.judge,
                 self.discriminator_loss,
                 self.gan.discriminator_learning_rate_factor,
             ),
@@ -73,17 +81,21 @@ class GanTraining:
         l_p = torch.zeros_like(terms["loss"])
         if self.perceptual is not None:
             l_p = self.gan.perceptual_weight * self.perceptual(images, reconstruction)
+            if reconstruction.requires_grad:  # eq. 16 and eq. 15 both want the gradient, and LPIPS is dear
+                l_p = differentiated_once(l_p, reconstruction)
         monitored = terms["loss"] + l_p
         terms |= {"loss": monitored, "monitored": monitored, "perceptual": l_p}
         if self.model.training and epoch >= self.gan.discriminator_start_epoch:
-            l_gan = generator_loss(self.discriminator(reconstruction), kind=self.gan.adversarial)
+            l_gan = generator_loss(self._frozen_discriminator(reconstruction), kind=self.gan.adversarial)
+            part = current_share(len(images)).weight
             weight = adaptive_weight(
-                terms["reconstruction"] + l_p,
-                l_gan,
+                part * (terms["reconstruction"] + l_p),
+                part * l_gan,
                 self.last_weight,
                 delta=self.gan.adaptive_delta,
                 scale=self.gan.adaptive_scale,
                 maximum=self.gan.adaptive_max,
+                of_all=mean_over_processes,
             )
             terms |= {"loss": monitored + weight * l_gan, "adversarial": l_gan, "adaptive_weight": weight}
         return terms
@@ -92,5 +104,37 @@ class GanTraining:
         """-L_GAN (eq. 13) on the reconstruction that the autoencoder just made; nothing before the start epoch."""
         if epoch < self.gan.discriminator_start_epoch:
             return {"loss": sum(p.sum() for p in self.discriminator.parameters()) * 0.0}
-        real, fake = self.discriminator(images), self.discriminator(self._reconstruction)
+        real, fake = self.judge(images), self.judge(self._reconstruction)
         return {"loss": discriminator_loss(real, fake, kind=self.gan.adversarial)}
+
+    def _frozen_discriminator(self, reconstruction: Tensor) -> Tensor:
+        self.discriminator.requires_grad_(False)
+        try:
+            return self.discriminator(reconstruction)
+        finally:
+            self.discriminator.requires_grad_(True)
+
+
+def differentiated_once(loss: Tensor, at: Tensor) -> Tensor:
+    """The same loss, its gradient at `at` taken now and remembered, so that several backward passes share it.
+
+    Args:
+        loss: () float that depends on what is to be trained through `at` alone; its graph is freed.
+        at: of any shape, with a graph.
+
+    Returns:
+        () float.
+    """
+    (gradient,) = torch.autograd.grad(loss, at)
+    return _Differentiated.apply(at, loss.detach(), gradient)
+
+
+class _Differentiated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, at: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.save_for_backward(gradient)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, factor: Tensor) -> tuple[Tensor, None, None]:
+        return factor * ctx.saved_tensors[0], None, None

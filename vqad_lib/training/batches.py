@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqad_lib.shares import Share, share_of
+
 
 def to_unit_range(images: Tensor) -> Tensor:
     """Images as the networks take them: uint8 in [0, 255] -> float32 in [-1, 1], any shape."""
@@ -45,13 +47,24 @@ class Batches:
         return -(-len(self.items) // self.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Tensor]:
-        """The batches of one epoch, counted from 1."""
+        """The whole batches of one epoch, counted from 1."""
+        for rows in self._order(epoch).split(self.batch_size):
+            yield self._items(rows)
+
+    def shares(self, epoch: int) -> Iterator[tuple[Tensor, Share]]:
+        """The same batches, of each only what this process works on (see `vqad_lib.shares`), and how much that is."""
+        for rows in self._order(epoch).split(self.batch_size):
+            share = share_of(len(rows))
+            yield self._items(rows[share.start : share.start + max(share.n, 1)]), share
+
+    def _order(self, epoch: int) -> Tensor:
         n = len(self.items)
         order = torch.arange(n)
         if self.shuffle:
             generator = torch.Generator().manual_seed(seed_from("order", self.seed, epoch))
             order = torch.randperm(n, generator=generator)
-        order = order.to(self.items.device)
-        for start in range(0, n, self.batch_size):
-            batch = self.items[order[start : start + self.batch_size]]
-            yield to_unit_range(batch) if batch.dtype == torch.uint8 else batch
+        return order.to(self.items.device)
+
+    def _items(self, rows: Tensor) -> Tensor:
+        batch = self.items[rows]
+        return to_unit_range(batch) if batch.dtype == torch.uint8 else batch

@@ -6,7 +6,7 @@ has two, autoencoder and discriminator, which take turns on every batch.
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vqad_lib.config import TrainingConfig
+from vqad_lib.distributed import barrier, process
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_bytes, write_json, write_text
 from vqad_lib.progress import progress
+from vqad_lib.shares import sum_over_processes, working_on
 from vqad_lib.training.batches import Batches
 from vqad_lib.training.checkpoint import (
     TrainingState,
@@ -27,6 +29,7 @@ from vqad_lib.training.checkpoint import (
     save_checkpoint,
     weights_bytes,
 )
+from vqad_lib.training.parallel import bare, check_agreement, part_random_streams
 
 CHECKPOINT_EVERY_S = 30.0
 
@@ -39,7 +42,8 @@ class Objective:
 
     Attributes:
         name: of the network, as the checkpoint calls it.
-        network: whose parameters this objective updates.
+        network: whose parameters this objective updates; `loss` calls this very module, which is wrapped where there
+            are several processes (see `vqad_lib.training.parallel`).
         loss: (batch, epoch) -> {"loss": to minimise, "monitored": what early stopping compares, others to log}, each
             a () tensor. "monitored" may be left out where it is the loss; the first objective's counts.
         learning_rate_factor: times `TrainingConfig.learning_rate`.
@@ -75,6 +79,8 @@ def fit(
 ) -> pd.DataFrame:
     """Train until early stopping or `config.max_epochs`, going on from `folder` if a run was cut off there.
 
+    Several processes share each batch and end with the same weights. The first one writes.
+
     Args:
         objectives: updated in this order on every batch; the first one's monitored loss is validated.
         train, validation: batches; validation is gone through every `config.validate_every_epochs` epochs.
@@ -84,9 +90,14 @@ def fit(
         One row per epoch: epoch, train_*, validation_*, seconds. The objectives' networks hold the last weights.
 
     Raises:
-        VqadError: a loss is not finite; the folder cannot be written.
+        VqadError: a loss is not finite; the folder cannot be written; more processes than items in a batch.
     """
-    networks = {objective.name: objective.network for objective in objectives}
+    if train.batch_size < process().size:
+        raise VqadError(
+            f"{process().size} processes cannot share batches of training.{objectives[0].name}.batch_size = "
+            f"{train.batch_size}; start fewer"
+        )
+    networks = {objective.name: bare(objective.network) for objective in objectives}
     optimisers = {
         objective.name: torch.optim.Adam(
             [p for p in objective.network.parameters() if p.requires_grad],
@@ -97,24 +108,31 @@ def fit(
         for objective in objectives
     }
     state = TrainingState(networks, optimisers, history=[])
-    if load_checkpoint(folder, state, device=device):
+    if load_checkpoint(folder, state, device=device) and process().is_first:
         print(f"going on after epoch {state.epoch} of at most {config.max_epochs}")
+    check_agreement(state.epoch, device)
     stopping = EarlyStopping(config.patience)
     stopped = any(_stops(stopping, row) for row in state.history)
     saved_at = time.monotonic()
-    with _writer(folder / "tensorboard", state) as writer:
+    with _writer(folder / "tensorboard", state) as writer:  # of the first process; None elsewhere
         while state.epoch < config.max_epochs and not stopped:
             row = _one_epoch(objectives, state, train=train, validation=validation, config=config, device=device)
             stopped = _stops(stopping, row)
+            if writer is None:
+                continue
             for key, value in row.items():
                 writer.add_scalar(key, value, row["epoch"])
             if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 save_checkpoint(folder, state)
                 saved_at = time.monotonic()
-    return _finish(folder, state, stopped=stopped)
+    history = _finish(folder, state, stopped=stopped)
+    barrier()  # until the first process has written the weights
+    return history
 
 
-def _writer(folder: Path, state: TrainingState) -> SummaryWriter:
+def _writer(folder: Path, state: TrainingState) -> AbstractContextManager[SummaryWriter | None]:
+    if not process().is_first:
+        return nullcontext()
     try:
         return SummaryWriter(folder, purge_step=state.epoch + 1)
     except OSError as error:
@@ -135,21 +153,23 @@ def _one_epoch(
     started = time.monotonic()
     epoch = state.epoch + 1
     _set_learning_rate(objectives, state, config, epoch)
+    part_random_streams(train.seed, epoch)
     row = {"epoch": float(epoch)}
     autocast = _autocast(config, device)
     title = f"{objectives[0].name}: epoch {epoch} of at most {config.max_epochs}"
     for objective in objectives:
         objective.network.train()
     sums: Losses = {}
-    for batch in progress(train.epoch(epoch), what=title, total=len(train), unit="batch"):
+    for batch, share in progress(train.shares(epoch), what=title, total=len(train), unit="batch"):
         for objective in objectives:
             optimiser = state.optimisers[objective.name]
             optimiser.zero_grad(set_to_none=True)
-            with autocast():
-                losses = objective.loss(batch, epoch)
-            losses["loss"].backward()
+            with working_on(share):
+                with autocast():
+                    losses = objective.loss(batch, epoch)
+                (losses["loss"] * share.weight).backward()
             optimiser.step()
-            _add(sums, losses, objective.name, len(batch))
+            _add(sums, losses, objective.name, share.n)
     row |= _averages(sums, len(train.items), "train", objectives[0].name)
     if epoch % config.validate_every_epochs == 0 or epoch == config.max_epochs:
         row |= _validate(objectives, validation, epoch, autocast)
@@ -165,8 +185,8 @@ def _validate(objectives: list[Objective], validation: Batches, epoch: int, auto
         objective.network.eval()
     sums: Losses = {}
     with torch.no_grad(), autocast():
-        for batch in validation.epoch(epoch):
-            _add(sums, first.loss(batch, epoch), first.name, len(batch))
+        for batch, share in validation.shares(epoch):
+            _add(sums, first.loss(batch, epoch), first.name, share.n)
     return _averages(sums, len(validation.items), "validation", first.name)
 
 
@@ -194,7 +214,8 @@ def _add(sums: Losses, losses: Losses, name: str, n: int) -> None:
 
 
 def _averages(sums: Losses, n: int, part: str, first: str) -> dict[str, float]:
-    averages = {f"{part}_{key}": (value / n).item() for key, value in sums.items()}
+    totals = sum_over_processes(torch.stack(list(sums.values()))).tolist()
+    averages = {f"{part}_{key}": total / n for key, total in zip(sums, totals, strict=True)}
     for key, value in averages.items():
         if not -float("inf") < value < float("inf"):
             raise VqadError(f"{key} is {value}: training diverged; lower training.{first}.learning_rate in the profile")
@@ -213,14 +234,18 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
     history = pd.DataFrame(state.history)
     # a run that went on from a checkpoint got its rows in another order of keys
     history = history[["epoch", *sorted(history.columns.difference(["epoch", "seconds"])), "seconds"]]
-    for name, network in state.networks.items():
+    for network in state.networks.values():
         network.eval()
+    if not process().is_first:
+        return history
+    for name, network in state.networks.items():
         write_bytes(folder / f"{name}.safetensors", weights_bytes(network))
     write_text(folder / "curves.csv", history.to_csv(index=False, lineterminator="\n"))
     summary = {
         "epochs": state.epoch,
         "stopped_by": "early stopping" if stopped else "cap on epochs",
         "seconds": history["seconds"].sum(),
+        "processes": process().size,
     }
     write_json(folder / "done.json", summary)
     remove_checkpoints(folder)  # several times the weights, and of no more use
@@ -228,5 +253,5 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
 
 
 def finished(folder: Path) -> dict | None:
-    """The summary of a finished run in `folder` (epochs, stopped_by, seconds), or None."""
+    """The summary of a finished run in `folder` (epochs, stopped_by, seconds, processes), or None."""
     return read_json(folder / "done.json") if (folder / "done.json").exists() else None

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from vqad_lib.models.prior import code_nll
 from vqad_lib.training.loop import Objective
+from vqad_lib.training.parallel import parallel
 
 
 def negative_log_likelihood(prior: nn.Module, codes: Tensor) -> Tensor:
@@ -24,4 +25,5 @@ def negative_log_likelihood(prior: nn.Module, codes: Tensor) -> Tensor:
 
 def prior_objectives(name: str, prior: nn.Module) -> list[Objective]:
     """Eq. 19, alone."""
-    return [Objective(name, prior, lambda codes, _epoch: {"loss": negative_log_likelihood(prior, codes)})]
+    network = parallel(prior)
+    return [Objective(name, network, lambda codes, _epoch: {"loss": negative_log_likelihood(network, codes)})]

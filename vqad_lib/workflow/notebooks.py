@@ -47,8 +47,14 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """Notebook and parameter values, for example "02_train_autoencoder_vqvae_paper"."""
-        return "_".join([self.notebook, *self.parameters.values()])
+        """Notebook and parameter values, for example "02_train_autoencoder_vqvae_paper", then "replicate1"."""
+        values = (f"replicate{value}" if key == "replicate" else value for key, value in self.parameters.items())
+        return "_".join([self.notebook, *values])
+
+    @property
+    def replicate(self) -> int:
+        """How many seeds after the first one; see `make SEEDS=`."""
+        return int(self.parameters.get("replicate", 0))
 
     @property
     def source(self) -> Path:
@@ -69,7 +75,7 @@ def run_stage(stage: Stage) -> bool:
     manifests = stage.root / "data" / "derived" / settings["profile"] / "manifests"
     manifest_path = manifests / f"{stage.name}.json"
     wanted = _inputs_digest(stage, settings, manifests)
-    outputs = _outputs(stage, settings["profile"])
+    outputs = _outputs(stage, settings)
     if manifest_path.exists():
         manifest = read_json(manifest_path)
         if manifest["inputs"] == wanted and all((stage.root / output).exists() for output in manifest["outputs"]):
@@ -109,7 +115,8 @@ def stage_table(root: Path) -> dict[str, dict]:
 
 def _inputs_digest(stage: Stage, settings: dict, manifests: Path) -> str:
     entry = stage_table(stage.root)[stage.notebook]
-    profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
+    options = {"seed": settings["seed"], "perceptual": settings["perceptual"], "replicate": stage.replicate}
+    profile = configured(settings["profile"], **options)
     sections = [section.format(**stage.parameters) for section in entry["profile"]]
     return digest(
         __version__,
@@ -122,10 +129,11 @@ def _inputs_digest(stage: Stage, settings: dict, manifests: Path) -> str:
     )
 
 
-def _outputs(stage: Stage, profile: str) -> list[str]:
-    """Files that the stage must leave, relative to the root."""
-    templates = stage_table(stage.root)[stage.notebook].get("outputs", [])
-    values = {"profile": profile, **stage.parameters}
+def _outputs(stage: Stage, settings: dict) -> list[str]:
+    """Files that the stage must leave, relative to the root; a replicate's lie in a folder of its seed."""
+    templates, profile = stage_table(stage.root)[stage.notebook].get("outputs", []), settings["profile"]
+    aside = f"seed_{int(settings['seed']) + stage.replicate}/" if stage.replicate else ""
+    values = {"profile": profile, "replicate_folder": aside, **stage.parameters}
     return [f"reports/{profile}/notebooks/{stage.name}.ipynb", *(t.format(**values) for t in templates)]
 
 

@@ -28,14 +28,17 @@ def repository_root() -> Path:
     raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")
 
 
-def configured(profile: str, *, seed: int | str = "", perceptual: str = "") -> Profile:
+def configured(profile: str, *, seed: int | str = "", perceptual: str = "", replicate: int | str = 0) -> Profile:
     """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value).
 
     A file for the perceptual network is made absolute, from the repository.
+
+    Args:
+        replicate: the same with another training seed, so many after the given one; see `make SEEDS=`.
     """
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
-    if seed != "":
-        loaded = replace(loaded, seed=_as_seed(seed))
+    seed = loaded.seed if seed == "" else _as_seed(seed)
+    loaded = replace(loaded, seed=seed + int(replicate))
     weights = perceptual or loaded.gan.perceptual_weights
     if weights not in SETTINGS:
         weights = str((repository_root() / Path(weights).expanduser()).resolve())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vqad_lib.config import section_digest_source
 from vqad_lib.detectors.scoring import Detectors, encode_all
+from vqad_lib.distributed import first_process_first
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
 from vqad_lib.models.pixelsnail import PixelSnail
@@ -21,7 +22,9 @@ from vqad_lib.models.prior import Prior
 from vqad_lib.training.batches import Batches, seed_from
 from vqad_lib.training.checkpoint import load_weights
 from vqad_lib.training.loop import Objective, finished, fit
+from vqad_lib.training.parallel import bare
 from vqad_lib.workflow.digests import code_digest, digest
+from vqad_lib.workflow.launch import devices_to_start, run_distributed
 from vqad_lib.workflow.run import Run
 
 AUTOENCODERS = {"vqvae": "VQ-VAE", "vqgan": "VQ-GAN"}
@@ -59,7 +62,9 @@ def autoencoder(run: Run, *, kind: str, protocol: str) -> Trained:
     folder = _folder(run, kind, protocol, sections)
     torch.manual_seed(seed_from(run.profile.seed, kind, protocol))
     model = VQAutoencoder(run.profile.autoencoder).to(run.device, memory_format=torch.channels_last)
-    if not finished(folder):
+    if not finished(folder) and devices_to_start() > 1:
+        run_distributed(["train", *run.options, f"--autoencoder={kind}", f"--protocol={protocol}"])
+    elif not finished(folder):
         train, validation = (_frames_of(run, protocol, part) for part in ("train", "validation"))
         _fit(run, kind, _autoencoder_objectives(run, kind, model), train, validation, folder)
     load_weights(folder / f"{kind}.safetensors", model)
@@ -78,7 +83,10 @@ def prior(run: Run, *, kind: str, autoencoder_kind: str, protocol: str) -> Train
     folder = _folder(run, f"{autoencoder_kind}_{kind}", protocol, [kind, f"training.{kind}"], coder.folder.name)
     torch.manual_seed(seed_from(run.profile.seed, autoencoder_kind, kind, protocol))
     network = _new_prior(run, kind).to(run.device)
-    if not finished(folder):
+    if not finished(folder) and devices_to_start() > 1:
+        names = [f"--autoencoder={autoencoder_kind}", f"--prior={kind}", f"--protocol={protocol}"]
+        run_distributed(["train", *run.options, *names])
+    elif not finished(folder):
         from vqad_lib.training.priors import prior_objectives
 
         train, validation = (
@@ -110,7 +118,8 @@ def parts_folder(run: Run, *, autoencoder_kind: str, prior_kind: str, protocol: 
 def _folder(run: Run, name: str, protocol: str, sections: list[str], *upstream: str) -> Path:
     profile = section_digest_source(run.profile, [*sections, "data", "threads_per_stage"])
     code = code_digest(
-        run.root, ["models", "losses", "training", "data/splits.py", "data/decode.py", "workflow/stages.py"]
+        run.root,
+        ["models", "losses", "training", "shares.py", "data/splits.py", "data/decode.py", "workflow/stages.py"],
     )
     key = digest(profile, code, run.frames.digest, protocol, *upstream)
     base = run.root / "data" / "derived" / run.profile.name / f"seed_{run.profile.seed}" / protocol
@@ -128,7 +137,7 @@ def _fit(run: Run, kind: str, objectives: list[Objective], train: Tensor, valida
     options = {"batch_size": config.batch_size, "seed": run.profile.seed}
     if config.compile and run.device.type == "cuda":
         for objective in objectives:
-            objective.network.compile()
+            bare(objective.network).compile()
     fit(
         objectives,
         train=Batches(train, shuffle=True, **options),
@@ -149,7 +158,9 @@ def _autoencoder_objectives(run: Run, kind: str, model: VQAutoencoder) -> list[O
     gan = run.profile.gan
     perceptual = None
     if gan.perceptual_weights != "none":
-        perceptual = PerceptualLoss(network=gan.perceptual_network, weights=gan.perceptual_weights).to(run.device)
+        with first_process_first():  # one download for all
+            perceptual = PerceptualLoss(network=gan.perceptual_network, weights=gan.perceptual_weights)
+        perceptual = perceptual.to(run.device)
     discriminator = PatchDiscriminator(channels=gan.discriminator_channels, layers=gan.discriminator_layers)
     discriminator = discriminator.to(run.device, memory_format=torch.channels_last)
     training = GanTraining(model, discriminator, perceptual, autoencoder=run.profile.autoencoder, gan=gan)
