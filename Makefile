@@ -14,15 +14,18 @@ SEEDS ?=
 PERCEPTUAL ?=
 JOBS ?=
 DEVICES ?=
+NETWORKS ?=
 PYTHON ?=
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
 ifeq ($(PYTHON),)
   PY := .venv/bin/python
   ENVIRONMENT := .venv/.ready
+  EXTRAS := .venv/.ready-extra
 else
   PY := $(PYTHON)
   ENVIRONMENT :=
+  EXTRAS :=
 endif
 BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(shell \
   $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
@@ -33,7 +36,7 @@ export VQAD_DEVICES = $(DEVICES)
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help paper results test smoke nbval lint data lab report clean lock notebooks
+.PHONY: help paper results test smoke nbval lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -43,6 +46,7 @@ help:
 	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
 	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
+	@echo '          NETWORKS=auto|trained|random (of make bench)'
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
@@ -54,6 +58,12 @@ help:
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@
+
+# other people's networks, for comparisons; without them the rest is measured all the same
+.venv/.ready-extra: requirements-extra.lock .venv/.ready
+	@echo 'setup     adding MONAI and Anomalib to .venv, for comparisons (about 0.4 GB, half a minute)'
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-extra.lock \
+	  && touch $@ || echo 'note      could not add them; their rows will be left out' >&2
 
 # -- results ---------------------------------------------------------------------------------------------------------
 ## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
@@ -131,6 +141,11 @@ report: $(ENVIRONMENT)
 	@test -f $(DERIVED)/run.mk || { echo 'error: no run yet; make paper first' >&2; exit 1; }
 	@$(PY) -m vqad_lib finish
 
+## bench: measure seconds, images per second and memory, beside other libraries: reports/bench
+bench: $(ENVIRONMENT) $(EXTRAS)
+	@$(PY) -m vqad_lib bench --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
+	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --networks "$(NETWORKS)"
+
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
 data: $(ENVIRONMENT)
 	@$(PY) -m vqad_lib.data.download
@@ -163,9 +178,11 @@ notebooks: $(ENVIRONMENT)
 lint: $(ENVIRONMENT)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check --quiet .
 
-## lock: resolve requirements.in anew into requirements.lock (needs uv)
+## lock: resolve requirements.in anew into requirements.lock, then requirements-extra.in beside it (needs uv)
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 lock:
-	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q requirements.in -o requirements.lock
+	@$(LOCK) requirements.in -o requirements.lock
+	@$(LOCK) requirements-extra.in -c requirements.lock -o requirements-extra.lock
 
 ## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, not .venv)
 clean:

@@ -101,6 +101,19 @@ PROFILE: dict[str, Any] = {
         "unsupervised_percentile": 90,
     },
     "speed": {"images": 4, "repeats": 2, "plain_seconds": 0.5},
+    "benchmarks": {
+        "threads": 1,
+        "images": 2,
+        "n_restorations": [1, 2],
+        "repeats": 1,
+        "once_above_s": 10.0,
+        "training_steps": 1,
+        "curve_steps": 2,
+        "curve_seeds": 2,
+        "memory_images": [2, 4],
+        "scaling_images": [1, 2],
+        "scaling_grids": [2, 4],
+    },
 }
 
 

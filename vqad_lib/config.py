@@ -182,6 +182,24 @@ class SpeedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What `make bench` measures, and how often; no result of `make paper` depends on it."""
+
+    __pydantic_config__ = _STRICT
+    threads: int
+    images: int
+    n_restorations: tuple[int, ...]
+    repeats: int
+    once_above_s: float
+    training_steps: int
+    curve_steps: int
+    curve_seeds: int
+    memory_images: tuple[int, ...]
+    scaling_images: tuple[int, ...]
+    scaling_grids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One profile; `profiles/<name>.yaml`, field for field."""
 
@@ -200,6 +218,7 @@ class Profile:
     detectors: DetectorConfig
     evaluation: EvaluationConfig
     speed: SpeedConfig
+    benchmarks: BenchmarkConfig
 
 
 def load_profile(path: Path) -> Profile:
@@ -262,6 +281,12 @@ _AT_LEAST_ONE = [
     "evaluation.bootstrap_resamples",
     "speed.images",
     "speed.repeats",
+    "benchmarks.threads",
+    "benchmarks.images",
+    "benchmarks.repeats",
+    "benchmarks.training_steps",
+    "benchmarks.curve_steps",
+    "benchmarks.curve_seeds",
 ]
 
 
@@ -301,7 +326,15 @@ def _problems(profile: Profile) -> dict[str, bool]:
         ),
         "detectors.memory_budget_mb: must be above 0": not profile.detectors.memory_budget_mb > 0,
         "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
+        **{f"benchmarks.{key}: must list whole numbers of at least 1": found for key, found in _lists(profile).items()},
     }
+
+
+def _lists(profile: Profile) -> dict[str, bool]:
+    """The lists of `benchmarks`, and whether each is unusable: empty, or with an entry below 1."""
+    config = profile.benchmarks
+    keys = ("n_restorations", "memory_images", "scaling_images", "scaling_grids")
+    return {key: min(getattr(config, key), default=0) < 1 for key in keys}
 
 
 def _windows(profile: Profile) -> dict[str, int]:

@@ -34,9 +34,7 @@ def choose(
     Raises:
         VqadError: the profile or the data are not usable.
     """
-    for setting, value in (("JOBS", jobs), ("SEEDS", seeds)):
-        if value and not (value.isdigit() and int(value)):
-            raise VqadError(f"{setting} must be a whole number of at least 1, got {value!r}")
+    seed_count, devices, asked_jobs = _count("SEEDS", seeds), devices_to_start(), jobs and _count("JOBS", jobs)
     cuda = _has_cuda()
     name, why = _profile(root, profile, dataset, data_root, cuda)
     loaded = configured(name, seed=seed, perceptual=perceptual)
@@ -44,9 +42,7 @@ def choose(
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
     for results in ("reports", "figures"):
         _check_writable(root / results / name)
-    seed_count = int(seeds or 1)
-    devices = devices_to_start()
-    job_count = int(jobs) if jobs else (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
+    job_count = asked_jobs or (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
     shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
@@ -86,6 +82,12 @@ def _write(derived: Path, settings: dict[str, str], variables: dict[str, str]) -
     if not path.exists() or read_json(path) != settings:
         write_json(path, settings)
     write_text(derived / "run.mk", "".join(f"override {key} := {value}\n" for key, value in variables.items()))
+
+
+def _count(name: str, value: str) -> int:
+    if value and not (value.isdigit() and int(value)):
+        raise VqadError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value or 1)
 
 
 def _forget_incomplete(root: Path, profile: str) -> None:

@@ -138,26 +138,40 @@ def _outputs(stage: Stage, settings: dict) -> list[str]:
 
 
 def _execute(stage: Stage, settings: dict) -> None:
+    parameters = {key: settings[key] for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
+    folder = stage.root / "reports" / settings["profile"] / "notebooks"
+    execute_notebook(stage.root, stage.source, parameters | stage.parameters, folder=folder, name=stage.name)
+
+
+def execute_notebook(root: Path, source: Path, parameters: dict[str, str], *, folder: Path, name: str) -> Path:
+    """Execute a notebook under a working name; what has ended well moves to `folder/<name>.ipynb`.
+
+    Args:
+        root: of the repository.
+        source: the notebook.
+        parameters: for its cell of that tag.
+        folder: a failed notebook is kept in its `failed/`.
+
+    Raises:
+        VqadError: the notebook has no such parameter, or it failed.
+    """
     import papermill  # seconds to import, and most calls have nothing to do
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
-    parameters = {key: settings[key] for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
-    parameters |= stage.parameters
-    _check_parameters(stage, parameters, papermill.inspect_notebook(str(stage.source)))
-    folder = stage.root / "reports" / settings["profile"] / "notebooks"
-    working, failed = folder / ".working" / f"{stage.name}.ipynb", folder / "failed" / f"{stage.name}.ipynb"
+    _check_parameters(source, parameters, papermill.inspect_notebook(str(source)))
+    working, failed = folder / ".working" / f"{name}.ipynb", folder / "failed" / f"{name}.ipynb"
     working.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
     try:
-        with _ProgressLines(stage.name), tempfile.TemporaryDirectory() as sockets:
+        with _ProgressLines(name), tempfile.TemporaryDirectory() as sockets:
             papermill.execute_notebook(
-                str(stage.source),
+                str(source),
                 str(working),
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                cwd=str(stage.root / "notebooks"),
+                cwd=str(root / "notebooks"),
                 start_timeout=120,
                 # sockets in a folder of their own instead of ports: kernels that start side by side cannot race
                 config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
@@ -173,17 +187,18 @@ def _execute(stage: Stage, settings: dict) -> None:
             kind = "" if error.ename == "VqadError" else f"{error.ename}: "
             if kind and os.strerror(errno.ENOSPC) in reason:
                 reason += f"; {_MAKE_ROOM}, then run again"
-        kept = failed.relative_to(stage.root)
-        raise VqadError(f"{stage.name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
+        kept = failed.relative_to(root)
+        raise VqadError(f"{name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
     _strip_papermill_metadata(working)
-    os.replace(working, folder / f"{stage.name}.ipynb")
+    os.replace(working, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
 
 
-def _check_parameters(stage: Stage, parameters: dict, known: dict) -> None:
+def _check_parameters(source: Path, parameters: dict, known: dict) -> None:
     """Papermill only warns of a parameter that the notebook does not have."""
     unknown = sorted(set(parameters) - set(known))
     if unknown:
-        raise VqadError(f"{stage.source.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise VqadError(f"{source.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
 
 
 def _strip_papermill_metadata(path: Path) -> None:
