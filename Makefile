@@ -198,7 +198,7 @@ test: lint
 	@$(MAKE) --no-print-directory nbval
 
 smoke: $(ENVIRONMENT)
-	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= PERCEPTUAL=
+	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= SEEDS= PERCEPTUAL=
 
 nbval: $(ENVIRONMENT)
 	@$(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks

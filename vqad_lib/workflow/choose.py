@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from vqad_lib.baselines.labels import weights_file as backbone_file
+from vqad_lib.config import Profile
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.errors import VqadError
@@ -39,7 +40,7 @@ def choose(
     cuda = _has_cuda()
     name, why = _profile(root, profile, dataset, data_root, cuda)
     loaded = configured(name, seed=seed, perceptual=perceptual)
-    weights_file(loaded.gan.perceptual_weights)
+    weights_file(loaded.gan.perceptual_weights)  # or an error, before anything is trained
     backbone_file(loaded.baselines.dfkde.weights)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
     for results in ("reports", "figures"):
@@ -53,11 +54,6 @@ def choose(
     if devices > 1:
         print(f"devices   {devices} processes for each network and its scores, one per {'GPU' if cuda else 'CPU core'}")
     _warn_of_other_data(root, name, chosen)
-    # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
-    frames = load_frames(root, loaded, chosen, str(folder or ""))
-    for protocol in available_protocols(chosen):
-        options = {"seed": loaded.data.split_seed, "validation_clips": loaded.data.official_validation_clips}
-        split_frames(frames.index, protocol=protocol, **options)
     settings = {
         "profile": name,
         "dataset": chosen,
@@ -65,18 +61,32 @@ def choose(
         "seed": str(loaded.seed),
         "seeds": str(seed_count),
         "perceptual": loaded.gan.perceptual_weights,
-        "data_digest": frames.digest,
+        "data_digest": _prepared_digest(root, loaded, chosen, str(folder or "")),
     }
     _forget_incomplete(root, name)
-    path = root / "data" / "derived" / "run.json"
-    if not path.exists() or read_json(path) != settings:
-        write_json(path, settings)
     variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
     variables["REPLICATES"] = " ".join(map(str, range(1, seed_count)))
     variables["CAPACITY"] = " ".join(f"{dim}/{size}" for dim, size in loaded.capacity.variants)
     variables["FIDELITY"] = " ".join(map("/".join, measurements(loaded, available_protocols(chosen))))
-    write_text(root / "data" / "derived" / "run.mk", "".join(f"override {k} := {v}\n" for k, v in variables.items()))
+    _write(root / "data" / "derived", settings, variables)
     return settings
+
+
+def _prepared_digest(root: Path, profile: Profile, dataset: str, folder: str) -> str:
+    """Decode and split once, now: every stage then only maps a file, and what is wrong shows before any training."""
+    frames, data = load_frames(root, profile, dataset, folder), profile.data
+    for protocol in available_protocols(dataset):
+        options = {"seed": data.split_seed, "validation_clips": data.official_validation_clips}
+        split_frames(frames.index, protocol=protocol, **options)
+    return frames.digest
+
+
+def _write(derived: Path, settings: dict[str, str], variables: dict[str, str]) -> None:
+    """run.json, which every stage depends on, only if it changes; run.mk for make."""
+    path = derived / "run.json"
+    if not path.exists() or read_json(path) != settings:
+        write_json(path, settings)
+    write_text(derived / "run.mk", "".join(f"override {key} := {value}\n" for key, value in variables.items()))
 
 
 def _count(name: str, value: str) -> int:
