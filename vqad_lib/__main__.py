@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         work.add_argument("--protocol", required=True, choices=["paper", "official"])
         for option in ("profile", "dataset", "data-root", "seed", "perceptual"):
             work.add_argument(f"--{option}", help="as the last make paper, unless --profile is given")
+        work.add_argument("--replicate", default="0", help="how many seeds after the given one; see make SEEDS=")
     bench = commands.add_parser("bench", help="measure what it costs")
     for option in ("profile", "dataset", "data-root", "seed", "perceptual", "networks"):
         bench.add_argument(f"--{option}", default="")
@@ -91,7 +92,8 @@ def _finish(_arguments: argparse.Namespace) -> None:
 def _work(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.work import work
 
-    options = {key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
+    keys = ("profile", "dataset", "data_root", "seed", "perceptual", "replicate")
+    options = {key: getattr(arguments, key) for key in keys}
     names = {key: getattr(arguments, key) for key in ("autoencoder", "prior", "protocol")}
     work(repository_root(), arguments.command, options=options, **names)
 
