@@ -97,13 +97,17 @@ class PixelSnailConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpt2Config:
-    """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1."""
+    """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1.
+
+    `random_second_half`: read random codes in place of the second half of the grid, as the published code does.
+    """
 
     __pydantic_config__ = _STRICT
     layers: int
     heads: int
     width: int
     dropout: float
+    random_second_half: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +139,21 @@ class TrainingConfigs:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """The four detectors (eq. 9-12)."""
+    """The four detectors (eq. 9-12).
+
+    `weights_over`: what the softmax of eq. 11 runs over; the published code's runs over colour channels.
+    `memory_budget_mb`: batches are cut to fit; it changes no result.
+    """
 
     __pydantic_config__ = _STRICT
     threshold_percentiles: tuple[int, ...]
     n_restorations: int
+    weights_over: Literal["restorations", "colour_channels"]
     weight_temperature: float
     min_pool_px: int
     average_pool_px: int
     chunk_images: int
-    batch_rows: int
+    memory_budget_mb: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +165,38 @@ class EvaluationConfig:
     bootstrap_seed: int
     normal_quantile: float
     unsupervised_percentile: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """How running times are measured (Tables 10 and 25-27).
+
+    Each method is timed `repeats` times on `images` images; the plain pixel-wise algorithm, which is slow, on as many
+    as `plain_seconds` allow for all its repeats.
+    """
+
+    __pydantic_config__ = _STRICT
+    images: int
+    repeats: int
+    plain_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What `make bench` measures, and how often; no result of `make paper` depends on it."""
+
+    __pydantic_config__ = _STRICT
+    threads: int
+    images: int
+    n_restorations: tuple[int, ...]
+    repeats: int
+    once_above_s: float
+    training_steps: int
+    curve_steps: int
+    curve_seeds: int
+    memory_images: tuple[int, ...]
+    scaling_images: tuple[int, ...]
+    scaling_grids: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +217,8 @@ class Profile:
     training: TrainingConfigs
     detectors: DetectorConfig
     evaluation: EvaluationConfig
+    speed: SpeedConfig
+    benchmarks: BenchmarkConfig
 
 
 def load_profile(path: Path) -> Profile:
@@ -235,8 +278,15 @@ _AT_LEAST_ONE = [
     "training.*.validate_every_epochs",
     "detectors.n_restorations",
     "detectors.chunk_images",
-    "detectors.batch_rows",
     "evaluation.bootstrap_resamples",
+    "speed.images",
+    "speed.repeats",
+    "benchmarks.threads",
+    "benchmarks.images",
+    "benchmarks.repeats",
+    "benchmarks.training_steps",
+    "benchmarks.curve_steps",
+    "benchmarks.curve_seeds",
 ]
 
 
@@ -274,8 +324,17 @@ def _problems(profile: Profile) -> dict[str, bool]:
         "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": (
             profile.evaluation.unsupervised_percentile not in percentiles
         ),
+        "detectors.memory_budget_mb: must be above 0": not profile.detectors.memory_budget_mb > 0,
         "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
+        **{f"benchmarks.{key}: must list whole numbers of at least 1": found for key, found in _lists(profile).items()},
     }
+
+
+def _lists(profile: Profile) -> dict[str, bool]:
+    """The lists of `benchmarks`, and whether each is unusable: empty, or with an entry below 1."""
+    config = profile.benchmarks
+    keys = ("n_restorations", "memory_images", "scaling_images", "scaling_grids")
+    return {key: min(getattr(config, key), default=0) < 1 for key in keys}
 
 
 def _windows(profile: Profile) -> dict[str, int]:

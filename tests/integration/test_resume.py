@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from vqad_lib.detectors.chunks import surprise
 from vqad_lib.detectors.scoring import RESTORATIONS
 from vqad_lib.files import read_json
 from vqad_lib.training.batches import to_unit_range
@@ -40,7 +41,7 @@ score_combination(run, autoencoder="vqvae", prior="pixelsnail", protocol="paper"
 """
 
 
-def write_profile(root: Path, **detectors: int) -> dict:
+def write_profile(root: Path, **detectors: float) -> dict:
     """The smoke profile, smaller, with a few more epochs so that a kill finds them unfinished."""
     profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     profile |= {"name": "tiny", "threads_per_stage": 1}
@@ -50,7 +51,7 @@ def write_profile(root: Path, **detectors: int) -> dict:
     }
     for training in profile["training"].values():
         training |= {"max_epochs": EPOCHS, "batch_size": 8, "patience": 100}
-    profile["detectors"] |= {"chunk_images": 3, "batch_rows": 256, **detectors}
+    profile["detectors"] |= {"chunk_images": 3, "memory_budget_mb": 256, **detectors}
     (root / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     return profile
 
@@ -147,7 +148,7 @@ def opened(unbroken: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("VQAD_ROOT", str(unbroken))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    def open_with(**changed: int) -> Run:
+    def open_with(**changed: float) -> Run:
         write_profile(unbroken, **changed)
         return open_run("tiny")
 
@@ -203,12 +204,12 @@ def test_finished_run_does_nothing_again(unbroken):
     assert {path: path.stat().st_mtime_ns for path in networks(unbroken).glob("scores_*/[a-z]*.parquet")} == parts
 
 
-@pytest.mark.parametrize(("batch_rows", "chunk_images"), [(5, 3), (256, 7), (7, 64)])
-def test_scores_do_not_depend_on_batching(unbroken, opened, batch_rows, chunk_images):
+@pytest.mark.parametrize(("memory_budget_mb", "chunk_images"), [(1e-6, 3), (256, 7), (2.5, 64)])
+def test_scores_do_not_depend_on_batching(unbroken, opened, memory_budget_mb, chunk_images):
     path = unbroken / "reports" / "tiny" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
     kept, times = path.read_bytes(), stamps(unbroken)
     expected = pd.read_parquet(path)
-    found = score_combination(opened(batch_rows=batch_rows, chunk_images=chunk_images), **NAMES)
+    found = score_combination(opened(memory_budget_mb=memory_budget_mb, chunk_images=chunk_images), **NAMES)
     path.write_bytes(kept)
     assert stamps(unbroken) == times, "a setting of the detectors trained a network anew"
     key = ["split", "detector", "threshold_percentile", "image_id"]
@@ -227,16 +228,18 @@ def test_restored_codes_do_not_depend_on_batching(opened, detector):
     scorer = detectors(run, **names)
     with torch.no_grad():
         codes = scorer.autoencoder.encode(to_unit_range(run.images(rows)))
-    threshold = float(np.percentile(scorer.surprise(run.images(rows)), 70)) + 1e-4  # off every value of the data
-    options = {"detector": detector, "threshold_nats": threshold}
-    together = scorer.restored_codes(codes, ids, **options)
+    threshold = (
+        float(np.percentile(surprise(scorer, run.frames.images, rows), 70)) + 1e-4
+    )  # off every value of the data
+    options = {"detector": detector, "thresholds_nats": [threshold]}
+    together = scorer.restored_codes(codes, ids, **options)[:, 0]
     assert 0.05 < (together != codes[:, None]).float().mean() < 0.95
     assert (together[:, 0] != together[:, 1]).any(), "restorations of an image should differ"
-    small = detectors(opened(batch_rows=3), **names)
+    small = detectors(opened(memory_budget_mb=1e-6), **names)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
     for start_at in range(0, len(order), 5):
         picked = order[start_at : start_at + 5]
-        alone = small.restored_codes(codes[picked], [ids[i] for i in picked], **options)
+        alone = small.restored_codes(codes[picked], [ids[i] for i in picked], **options)[:, 0]
         assert torch.equal(alone, together[picked])
 
 

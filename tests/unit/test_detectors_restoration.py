@@ -1,6 +1,7 @@
 """Restoration: three algorithms that agree code for code, by hand and at random, and the draws behind them."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqad_lib.detectors.noise import addressed_uniforms
-from vqad_lib.detectors.restoration import draw_codes, restore
+from vqad_lib.detectors.restoration import restore as restore_all
 from vqad_lib.detectors.sample_wise import thresholds_at
-from vqad_lib.models.prior import Prior, Steps, code_nll
+from vqad_lib.detectors.walk import draw_codes
+from vqad_lib.models.prior import Prior, Walk, code_nll
 
-ALGORITHMS = ["incremental", "jump_ahead", "plain"]
+ALGORITHMS = ["fast", "jump_ahead", "plain"]
 PERCENTILES = (20, 40, 60, 80, 90)
 FULL, ONCE = "after_every_replacement", "once"
+
+
+def restore(prior: Prior, codes: Tensor, *, noise: Tensor, **options: Any) -> Tensor:
+    """One restoration of each grid: noise and result are (B, h, w)."""
+    return restore_all(prior, codes, noise=noise[:, None], **options)[:, 0]
 
 
 def rows_of(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +43,7 @@ class Chain(Prior):
     def __init__(self, first: list[float], following: list[list[float]], grid: tuple[int, int]) -> None:
         super().__init__()
         self.first, self.following = torch.tensor(first).log(), torch.tensor(following).log()
-        self.codebook_size, self.grid, self.passes = len(first), grid, 0
+        self.codebook_size, self.grid, self.passes, self.evaluated = len(first), grid, 0, 0
 
     def logits(self, codes: Tensor) -> Tensor:
         self.passes += 1
@@ -45,18 +52,30 @@ class Chain(Prior):
         together = torch.cat([self.first.expand(len(rows), 1, -1), later], 1)
         return together.reshape(len(rows), *self.grid, self.codebook_size)
 
-    def steps(self, codes: Tensor, *, start: int) -> Steps:  # noqa: ARG002
-        return ChainSteps(self)
+    def walk(self, codes: Tensor, *, capacity: int) -> "ChainWalk":
+        return ChainWalk(self, codes, capacity)
+
+    @property
+    def walk_bytes_per_row(self) -> int:
+        return 1
 
 
-class ChainSteps(Steps):
-    def __init__(self, chain: Chain) -> None:
-        self.chain = chain
+class ChainWalk(Walk):
+    """Counts, in the chain, the branches made and the rows evaluated."""
 
-    def logits_at(self, position: int, codes: Tensor) -> Tensor:
-        if position == 0:
-            return self.chain.first.expand(len(codes), -1)
-        return self.chain.following[codes[:, position - 1]]
+    def __init__(self, chain: Chain, codes: Tensor, capacity: int) -> None:
+        self.chain, self.capacity, self.branches = chain, capacity, 0
+        self.logits = chain.logits(codes).flatten(1, 2)
+        chain.evaluated = 0
+
+    def branch(self, parents: Tensor, position: int) -> None:  # noqa: ARG002
+        self.branches += len(parents)
+        assert self.branches <= self.capacity
+
+    def step(self, position: int, previous: Tensor) -> Tensor:  # noqa: ARG002
+        assert len(previous) == self.branches
+        self.chain.evaluated += len(previous)
+        return self.chain.following[previous]
 
 
 @pytest.fixture
@@ -78,7 +97,7 @@ def test_draw_is_the_inverse_of_the_cumulated_probabilities_by_numpy() -> None:
         [np.searchsorted(c, u, side="right") for c, u in zip(*row, strict=True)]
         for row in zip(cumulated, uniforms, strict=True)
     ]
-    drawn = draw_codes(torch.from_numpy(logits), torch.from_numpy(uniforms))
+    drawn = draw_codes(torch.from_numpy(logits), torch.from_numpy(uniforms)[..., None])[..., 0]
     assert drawn.dtype == torch.int64
     np.testing.assert_array_equal(drawn.numpy(), expected)
 
@@ -86,20 +105,20 @@ def test_draw_is_the_inverse_of_the_cumulated_probabilities_by_numpy() -> None:
 @pytest.mark.parametrize(("uniform", "code"), [(0.0, 0), (0.2499, 0), (0.25, 1), (0.4999, 1), (0.5, 3), (0.999999, 3)])
 def test_draw_at_the_edges_by_hand(uniform: float, code: int) -> None:
     logits = torch.tensor([0.25, 0.25, 0.0, 0.5]).log()  # code 2 is impossible, and never drawn
-    assert draw_codes(logits, torch.tensor(uniform, dtype=torch.float64)).item() == code
+    assert draw_codes(logits, torch.tensor([uniform], dtype=torch.float64)).item() == code
 
 
 def test_draw_stays_in_range_where_the_sum_rounds_below_one() -> None:
     logits = torch.randn(500, 128, generator=torch.Generator().manual_seed(0))
     last = torch.full((500,), np.nextafter(1.0, 0.0), dtype=torch.float64)
-    assert draw_codes(logits, last).unique().tolist() == [127]
+    assert draw_codes(logits, last[:, None]).unique().tolist() == [127]
 
 
 def test_drawn_frequencies_are_the_probabilities() -> None:
     probability = torch.tensor([0.5, 0.3, 0.15, 0.05])
     n = 20_000
     uniforms = addressed_uniforms(seed=0, image_ids=["a"], n_restorations=1, grid=(1, n)).flatten()
-    drawn = draw_codes(probability.log().expand(n, 4), uniforms)
+    drawn = draw_codes(probability.log(), uniforms)
     frequency = torch.bincount(drawn, minlength=4) / n
     deviation = (probability * (1 - probability) / n).sqrt()
     assert ((frequency - probability).abs() < 4 * deviation).all()
@@ -139,7 +158,7 @@ def test_a_code_at_the_threshold_stays(chain: Chain, recompute: str, algorithm: 
     assert below[0, 0, 0].item() == 0
 
 
-@pytest.mark.parametrize(("algorithm", "passes"), [("plain", 4), ("jump_ahead", 3), ("incremental", 1)])
+@pytest.mark.parametrize(("algorithm", "passes"), [("plain", 4), ("jump_ahead", 3), ("fast", 1)])
 def test_passes_of_the_prior(chain: Chain, algorithm: str, passes: int) -> None:
     codes = torch.tensor([[[1, 1, 1, 1]], [[0, 0, 0, 0]]])
     noise = torch.full(codes.shape, 0.5, dtype=torch.float64)
@@ -190,7 +209,7 @@ def test_fast_algorithms_equal_the_plain_one(tiny_prior: Prior, percentile: int,
     options = {"threshold_nats": thresholds_of(tiny_prior, codes)[percentile], "noise": noise, "recompute": FULL}
     plain = restore(tiny_prior, codes, algorithm="plain", **options)
     assert not torch.equal(plain, codes)
-    assert torch.equal(restore(tiny_prior, codes, algorithm="incremental", **options), plain)
+    assert torch.equal(restore(tiny_prior, codes, algorithm="fast", **options), plain)
     assert torch.equal(restore(tiny_prior, codes, algorithm="jump_ahead", **options), plain)
 
 
@@ -213,7 +232,7 @@ def test_fast_algorithms_equal_the_plain_one_for_any_rows(
         "max_replacements": max_replacements,
     }
     plain = restore(prior, codes, algorithm="plain", **options)
-    assert torch.equal(restore(prior, codes, algorithm="incremental", **options), plain)
+    assert torch.equal(restore(prior, codes, algorithm="fast", **options), plain)
     assert torch.equal(restore(prior, codes, algorithm="jump_ahead", **options), plain)
     replaced = (plain != codes).sum((1, 2)).max().item()
     assert replaced <= (20 if max_replacements is None else max_replacements)
@@ -273,7 +292,7 @@ def test_a_threshold_below_all_surprise_resamples_the_whole_grid(tiny_prior: Pri
     options = {"threshold_nats": -1.0, "noise": noise, "recompute": FULL, "algorithm": algorithm}
     restored = restore(tiny_prior, codes, **options)
     assert torch.equal(restore(tiny_prior, (codes + 1) % 7, **options), restored)  # nothing of the codes is left
-    assert torch.equal(draw_codes(tiny_prior.logits(restored), noise), restored)
+    assert torch.equal(draw_codes(tiny_prior.logits(restored), noise[..., None])[..., 0], restored)
 
 
 @pytest.mark.parametrize("recompute", [FULL, ONCE])
@@ -289,7 +308,119 @@ def test_empty_batch_and_unreached_threshold(tiny_prior: Prior, recompute: str, 
     assert empty.dtype == torch.int64
 
 
-def test_noise_of_another_shape_is_refused(tiny_prior: Prior) -> None:
+def test_shapes_that_do_not_fit_are_refused(tiny_prior: Prior) -> None:
     codes, noise = rows_of(2, seed=8)
-    with pytest.raises(ValueError, match=r"noise \(1, 4, 5\) must have the shape of codes \(2, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"noise \(1, 1, 4, 5\) must be \(B, N, h, w\) for codes \(2, 4, 5\)"):
         restore(tiny_prior, codes, threshold_nats=0.0, noise=noise[:1], recompute=ONCE)
+    with pytest.raises(ValueError, match=r"threshold_nats \(3,\) must be a number or have one entry per restoration"):
+        restore(tiny_prior, codes, threshold_nats=torch.zeros(3), noise=noise, recompute=ONCE)
+
+
+# --- several restorations and thresholds of one image
+
+
+def restorations_of(n: int, N: int, seed: int) -> tuple[Tensor, Tensor]:
+    """n random grids for the tiny priors, and noise for N restorations of each."""
+    codes = torch.randint(7, (n, 4, 5), generator=torch.Generator().manual_seed(seed))
+    ids = [f"image {i}" for i in range(n)]
+    return codes, addressed_uniforms(seed=seed, image_ids=ids, n_restorations=N, grid=(4, 5))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(["pixelsnail", "gpt2"]),
+    images=st.integers(1, 4),
+    N=st.integers(1, 6),
+    seed=st.integers(0, 2**32),
+    percentiles=st.lists(st.sampled_from(PERCENTILES), min_size=6, max_size=6),
+    alike=st.floats(0, 1),
+    max_replacements=st.one_of(st.none(), st.integers(0, 20)),
+)
+def test_many_restorations_equal_the_plain_ones_for_any_mixture(
+    tiny_priors: dict[str, Prior],
+    name: str,
+    images: int,
+    N: int,
+    seed: int,
+    percentiles: list[int],
+    alike: float,
+    max_replacements: int | None,
+) -> None:
+    """Also where restorations agree for long: part of the noise is the same for all restorations of an image."""
+    prior, (codes, noise) = tiny_priors[name], restorations_of(images, N, seed)
+    same = torch.rand(noise.shape, generator=torch.Generator().manual_seed(seed)) < alike
+    noise = torch.where(same, noise[:, :1], noise)
+    thresholds = thresholds_of(prior, codes)
+    options = {
+        "threshold_nats": torch.tensor([thresholds[p] for p in percentiles[:N]], dtype=torch.float64),
+        "noise": noise,
+        "recompute": FULL,
+        "max_replacements": max_replacements,
+    }
+    plain = restore_all(prior, codes, algorithm="plain", **options)
+    assert plain.shape == (images, N, 4, 5)
+    assert torch.equal(restore_all(prior, codes, algorithm="fast", **options), plain)
+    assert torch.equal(restore_all(prior, codes, algorithm="jump_ahead", **options), plain)
+
+
+@pytest.mark.parametrize("recompute", [FULL, ONCE])
+def test_a_sweep_over_thresholds_is_each_of_them_alone(tiny_prior: Prior, recompute: str) -> None:
+    codes, noise = restorations_of(3, 2, seed=11)
+    thresholds = list(thresholds_of(tiny_prior, codes).values())
+    together = restore_all(
+        tiny_prior,
+        codes,
+        threshold_nats=torch.tensor(thresholds, dtype=torch.float64).repeat_interleave(2),
+        noise=noise.repeat(1, len(thresholds), 1, 1),
+        recompute=recompute,
+    )
+    alone = [
+        restore_all(tiny_prior, codes, threshold_nats=threshold, noise=noise, recompute=recompute)
+        for threshold in thresholds
+    ]
+    assert torch.equal(together, torch.cat(alone, 1))
+    assert len({tuple(one.flatten().tolist()) for one in alone}) == len(thresholds)
+
+
+@pytest.mark.parametrize("recompute", [FULL, ONCE])
+def test_more_restorations_leave_the_first_as_they_were(tiny_prior: Prior, recompute: str) -> None:
+    codes, noise = restorations_of(3, 5, seed=12)
+    options = {"threshold_nats": thresholds_of(tiny_prior, codes)[40], "recompute": recompute}
+    five = restore_all(tiny_prior, codes, noise=noise, **options)
+    assert torch.equal(restore_all(tiny_prior, codes, noise=noise[:, :2], **options), five[:, :2])
+    assert not torch.equal(five[:, 0], five[:, 1])
+
+
+def test_logits_that_are_known_save_the_pass(chain: Chain) -> None:
+    codes, noise = torch.tensor([[[1, 1, 1, 1]]]), torch.full((1, 2, 1, 4), 0.5, dtype=torch.float64)
+    logits, options = chain.logits(codes), {"threshold_nats": math.log(2), "noise": noise, "recompute": ONCE}
+    expected, before = restore_all(chain, codes, **options), chain.passes
+    assert torch.equal(restore_all(chain, codes, logits=logits, **options), expected)
+    assert chain.passes == before
+
+
+@pytest.mark.parametrize(
+    ("third", "evaluated"),
+    [
+        # all replace the first code by 0 and agree until position 2, which none replaces after a 0, 1: one row
+        (0.93, 3),
+        # the third draws a 0 at position 1, and at 2 again: from there on it has a row of its own
+        (0.5, 1 + 2 + 2),
+    ],
+)
+def test_a_prefix_that_restorations_share_is_evaluated_once(chain: Chain, third: float, evaluated: int) -> None:
+    codes = torch.tensor([[[1, 1, 1, 1]]])
+    noise = torch.full((1, 3, 1, 4), 0.5, dtype=torch.float64)
+    noise[0, :, 0, 1] = torch.tensor([0.93, 0.94, third])  # after a 0: 1, 1, and 1 or 0
+    restored = restore_all(chain, codes, threshold_nats=math.log(2), noise=noise, recompute=FULL)
+    assert restored[0, 0].tolist() == restored[0, 1].tolist() == [[0, 1, 1, 1]]
+    assert restored[0, 2].tolist() == [[0, 1, 1, 1] if third > 0.9 else [0, 0, 0, 0]]
+    assert chain.evaluated == evaluated
+
+
+def test_an_image_without_an_unlikely_code_costs_one_pass(chain: Chain) -> None:
+    codes = torch.tensor([[[0, 0, 0, 0]], [[0, 0, 0, 0]]])
+    noise = torch.full((2, 3, 1, 4), 0.5, dtype=torch.float64)
+    restored = restore_all(chain, codes, threshold_nats=math.log(2), noise=noise, recompute=FULL)
+    assert torch.equal(restored, codes[:, None].expand_as(restored))
+    assert (chain.passes, chain.evaluated) == (1, 0)

@@ -142,6 +142,17 @@ def test_eq_12_smooths_each_residual_before_the_sum_by_scipy() -> None:
         assert np.abs(late - expected)[interior].min() > 1e-3  # smoothing after the sum would be something else
 
 
+def test_weights_over_colour_channels_by_hand() -> None:
+    images = torch.zeros(1, 2, 1, 2)
+    first, second = [[[1.0, 1.0]], [[0.5, 0.0]]], [[[0.0, 0.0]], [[2.0, -2.0]]]  # channels of two restorations
+    restorations = torch.tensor([[first, second]])
+    options = {"temperature": 1.0, "min_pool_px": 1, "average_pool_px": 1}
+    heatmap = anomaly_map(images, restorations, weights_over="colour_channels", **options)
+    a, b = np.exp(1 / 2), np.exp(1 / 0.5)  # channel sums 2 and 0.5; in the second restoration 0 and 4
+    expected = np.array([[a + 0.5 * b, a]]) / (a + b)  # the second: all weight on the channel without a difference
+    np.testing.assert_allclose(heatmap.numpy()[0], expected / 2, rtol=1e-6)
+
+
 def test_image_score_is_the_mean_of_the_heatmap() -> None:
     heatmap = torch.tensor([[[0.0, 1.0], [2.0, 1.0]], [[0.0, 0.0], [0.0, 2.0]]])
     assert image_score(heatmap).tolist() == [1.0, 0.5]

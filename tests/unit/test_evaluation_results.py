@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from vqad_lib.config import EvaluationConfig
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.metrics import choose_threshold, paper_protocol
-from vqad_lib.evaluation.results import paper_row, result_row
+from vqad_lib.evaluation.results import leak_row, paper_row, result_row
 
 CONFIG = EvaluationConfig(bootstrap_resamples=200, bootstrap_seed=0, normal_quantile=0.95, unsupervised_percentile=98)
 KEYS = [f"{metric}{end}" for metric in ("f1", "auroc", "auprc") for end in ("", "_low", "_high")]
@@ -78,3 +78,29 @@ def test_refusals_name_the_result_and_the_split():
         with pytest.raises(VqadError) as caught:
             measure()
         assert str(caught.value).startswith(f"{what}: {message}")
+
+
+def test_leak_looks_at_normal_test_frames_by_hand():
+    test = pd.DataFrame({"label": [0, 0, 0, 0, 1, 1], "score": [1.0, 2.0, 3.0, 6.0, 5.0, 9.0]})
+    away = np.array([1.0, 1.0, 3.0, np.nan, 40.0, 44.0])  # the anomalous frames, far from training, play no part
+    assert leak_row(test, away, is_video=True, what="paper") == {
+        "median_distance_normal": 2.5,
+        "median_distance_anomalous": 7.0,
+        "median_frames_to_training": 1.0,
+        "test_frames_next_to_training": 0.5,
+        "auroc": 7 / 8,
+    }
+
+
+def test_leak_of_unseen_clips_and_of_single_images():
+    test = pd.DataFrame({"label": [0, 0, 1], "score": [1.0, 2.0, 3.0]})
+    unseen = leak_row(test, np.full(3, np.nan), is_video=True, what="official")
+    assert np.isnan(unseen["median_frames_to_training"])
+    assert unseen["test_frames_next_to_training"] == 0.0
+    images = leak_row(test, np.full(3, np.nan), is_video=False, what="paper")
+    assert np.isnan(images["test_frames_next_to_training"])
+
+
+def test_leak_of_one_class_is_named():
+    with pytest.raises(VqadError, match="official: test split: all 2 images are normal"):
+        leak_row(pd.DataFrame({"label": [0, 0], "score": [1.0, 2.0]}), np.ones(2), is_video=True, what="official")

@@ -61,7 +61,9 @@ def test_all_sequences_of_a_small_grid_have_probabilities_that_add_up_to_one() -
     torch.manual_seed(0)
     config = PixelSnailConfig(channels=4, blocks=1, residual_blocks=1, kernel_px=3, heads=1, key_dim=4, dropout=0.0)
     snail = PixelSnail(config, codebook_size=3, grid=(2, 2)).eval()
-    gpt = Gpt2(Gpt2Config(layers=1, heads=2, width=8, dropout=0.0), codebook_size=3, grid=(2, 2)).eval()
+    gpt = Gpt2(
+        Gpt2Config(layers=1, heads=2, width=8, dropout=0.0, random_second_half=False), codebook_size=3, grid=(2, 2)
+    ).eval()
     sequences = torch.cartesian_prod(*[torch.arange(3)] * 4).reshape(-1, 2, 2)
     for prior in (snail, gpt):
         with torch.no_grad():
@@ -84,7 +86,7 @@ def test_other_grids_and_types_are_refused(tiny_prior: Prior, wrong: Tensor) -> 
     with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
         tiny_prior.logits(wrong)
     with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
-        tiny_prior.steps(wrong, start=0)
+        tiny_prior.walk(wrong, capacity=0)
 
 
 def test_gpt2_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None:
@@ -100,35 +102,97 @@ def test_pixelsnail_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None
     assert gaps.min() > 1e-3
 
 
-@pytest.mark.parametrize("start", [0, 1, 10, 19])
-def test_steps_give_the_logits_of_one_pass(tiny_prior: Prior, codes: Tensor, start: int) -> None:
-    expected = tiny_prior.logits(codes).flatten(1, 2)
-    steps = tiny_prior.steps(codes, start=start)
-    for i in range(start, N):
-        torch.testing.assert_close(steps.logits_at(i, codes.flatten(1)), expected[:, i], rtol=0, atol=1e-5)
+@pytest.mark.parametrize("start", [0, 1, 10, 18])
+def test_walk_gives_the_logits_of_one_pass(tiny_prior: Prior, codes: Tensor, start: int) -> None:
+    """A branch of every grid at `start`, each with other codes than its grid's from there on."""
+    walk = tiny_prior.walk(codes, capacity=len(codes))
+    torch.testing.assert_close(walk.logits, tiny_prior.logits(codes).flatten(1, 2), rtol=0, atol=1e-5)
+    other = codes.flatten(1).clone()
+    other[:, start:] = (other[:, start:] + 1 + torch.arange(N - start)) % 7
+    expected = tiny_prior.logits(other.reshape(codes.shape)).flatten(1, 2)
+    assert (expected[:, start + 1 :] - walk.logits[:, start + 1 :]).abs().amax() > 0.1
+    walk.branch(torch.arange(len(codes)), start)
+    for i in range(start + 1, N):
+        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("start", [0, 10])
-def test_steps_follow_codes_that_change_along_the_walk(tiny_prior: Prior, codes: Tensor, start: int) -> None:
-    walked = codes.flatten(1).clone()
-    steps = tiny_prior.steps(codes, start=start)
-    for i in range(start, N):
-        expected = tiny_prior.logits(walked.reshape(codes.shape)).flatten(1, 2)[:, i]
-        torch.testing.assert_close(steps.logits_at(i, walked), expected, rtol=0, atol=1e-5)
-        walked[:, i] = (walked[:, i] + 1 + i) % 7
+def test_walk_branches_from_branches_and_leaves_others_alone(tiny_prior: Prior, codes: Tensor) -> None:
+    """Grid 0; a branch of it at 3; a branch of grid 1 at 7; a branch of the first branch at 11."""
+    leaves, grids = {0: (3, 0), 1: (7, 1), 2: (11, None)}, codes.flatten(1)
+    rows = torch.stack([grids[0], grids[1], grids[0]]).clone()
+    rows[0, 3:] = (rows[0, 3:] + 2) % 7
+    rows[1, 7:] = (rows[1, 7:] + 3) % 7
+    rows[2] = rows[0]
+    rows[2, 11:] = (rows[2, 11:] + 4) % 7
+    expected = tiny_prior.logits(rows.reshape(-1, *codes.shape[1:])).flatten(1, 2)
+    walk, alive = tiny_prior.walk(codes, capacity=3), 0
+    for i in range(N):
+        if alive:
+            found = walk.step(i, rows[:alive, i - 1])
+            torch.testing.assert_close(found, expected[:alive, i], rtol=0, atol=1e-5)
+        for branch, (position, parent) in leaves.items():
+            if position == i:
+                walk.branch(torch.tensor([len(codes) if parent is None else parent]), i)
+                alive = branch + 1
 
 
-def test_steps_do_not_read_codes_that_are_not_yet_known(tiny_prior: Prior, codes: Tensor) -> None:
-    blank = codes.flatten(1).clone()
-    blank[:, 10:] = 0
-    known, unknown = tiny_prior.steps(codes, start=10), tiny_prior.steps(blank.reshape(codes.shape), start=10)
-    assert torch.equal(known.logits_at(10, codes.flatten(1)), unknown.logits_at(10, blank))
+def test_walk_holds_as_many_bytes_as_it_says(tiny_prior: Prior, codes: Tensor) -> None:
+    def held(memory: object) -> int:
+        if isinstance(memory, Tensor):
+            return memory.nbytes
+        if isinstance(memory, (list, tuple)):
+            return sum(held(part) for part in memory)
+        names = ("kept", "shift", "blocks", "residuals", "attention", "merge", "conv1", "conv2")
+        return sum(held(getattr(memory, name)) for name in names if getattr(memory, name, None) is not None)
+
+    few, many = (held(tiny_prior.walk(codes, capacity=n)) for n in (0, 10))
+    assert many - few == 10 * tiny_prior.walk_bytes_per_row
+
+
+@pytest.fixture
+def half_blind() -> Gpt2:
+    """GPT-2 that reads random codes in place of the second half, as the published code of the paper."""
+    torch.manual_seed(6)
+    config = Gpt2Config(layers=2, heads=2, width=16, dropout=0.1, random_second_half=True)
+    prior = Gpt2(config, codebook_size=7, grid=(4, 5)).eval().requires_grad_(False)
+    for parameter in prior.parameters():
+        if parameter.ndim > 1:
+            parameter.mul_(8.0)
+    return prior
+
+
+def test_random_second_half_reads_the_first_half_only(half_blind: Gpt2, codes: Tensor) -> None:
+    other = codes.flatten(1).clone()
+    other[:, N // 2 :] = (other[:, N // 2 :] + 3) % 7
+    assert torch.equal(half_blind.logits(other.reshape(codes.shape)), half_blind.logits(codes))
+    other[:, N // 2 - 1] = (other[:, N // 2 - 1] + 3) % 7
+    assert not torch.equal(half_blind.logits(other.reshape(codes.shape)), half_blind.logits(codes))
+    assert torch.equal(half_blind.logits(codes[:1]), half_blind.logits(codes)[:1])  # the same in any batch
+    half_blind.train()
+    torch.manual_seed(0)
+    first = half_blind.tokens(codes)
+    assert torch.equal(first[:, 1 : N // 2 + 1], codes.flatten(1)[:, : N // 2])
+    assert not torch.equal(half_blind.tokens(codes), first), "training draws anew"
+
+
+def test_random_second_half_walks_as_it_passes(half_blind: Gpt2, codes: Tensor) -> None:
+    other = codes.flatten(1).clone()
+    other[:, 3:] = (other[:, 3:] + 2) % 7
+    expected = half_blind.logits(other.reshape(codes.shape)).flatten(1, 2)
+    walk = half_blind.walk(codes, capacity=len(codes))
+    walk.branch(torch.arange(len(codes)), 3)
+    for i in range(4, N):
+        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
 
 
 def test_gpt2_medium_has_as_many_parameters_as_its_formula() -> None:
     layers, width, K, n = 24, 1024, 128, 64
     with torch.device("meta"):
-        prior = Gpt2(Gpt2Config(layers=layers, heads=16, width=width, dropout=0.1), codebook_size=K, grid=(8, 8))
+        prior = Gpt2(
+            Gpt2Config(layers=layers, heads=16, width=width, dropout=0.1, random_second_half=False),
+            codebook_size=K,
+            grid=(8, 8),
+        )
     # a block: attention 4 w^2 + 4 w, feed-forward 8 w^2 + 5 w, two layer norms 4 w; at the end another layer norm
     blocks = layers * (12 * width**2 + 13 * width) + 2 * width
     assert blocks == 302_311_424

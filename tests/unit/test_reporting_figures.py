@@ -1,5 +1,7 @@
 """Figures: files, footers, what is drawn where, the same bytes twice."""
 
+from itertools import pairwise
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -11,7 +13,8 @@ from pandas import DataFrame
 from PIL import Image
 
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.figures import COLOURS, image_grid, save_figure, score_histograms, use_style
+from vqad_lib.reporting.figures import COLOURS, image_grid, save_figure, use_style
+from vqad_lib.reporting.histograms import score_histograms
 from vqad_lib.reporting.tables import Labels
 
 LABELS = Labels(profile="smoke", dataset="synthetic", perceptual="LPIPS alex, random weights (no ImageNet)", seed=1)
@@ -123,6 +126,49 @@ def test_histograms_on_a_log_axis_keep_zero(tmp_path):
     figure = score_histograms(scores(score=[0.0, 0.0, 10.0, 1e4]), xlabel="score", log_scores=True)
     assert figure.axes[0].get_xscale() == "symlog"
     save_figure(figure, number=6, labels=LABELS, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("score", "ticks"),
+    [
+        ([25.0, 60.0, 110.0, 390.0], ["50", "100", "200"]),
+        ([0.004, 0.01, 0.03, 0.09], ["0.005", "0.01", "0.02", "0.05"]),
+        ([0.0, 0.0, 10.0, 1e4], ["0", "200", "500", "1000", "2000", "5000", "10000"]),
+        ([2.0, 3.0, 1e5, 1e9], ["10", "1000", "100000", "1e+07", "1e+09"]),
+    ],
+)
+def test_log_axis_has_round_labels(score, ticks):
+    figure = score_histograms(scores(score=score), xlabel="score", log_scores=True)
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_xlim()
+    shown = [label for label in figure.axes[0].get_xticklabels() if low <= label.get_position()[0] <= high]
+    assert [label.get_text() for label in shown] == ticks
+    boxes = [label.get_window_extent() for label in shown]
+    assert not any(left.x1 > right.x0 for left, right in pairwise(boxes))
+
+
+@pytest.mark.parametrize("log_scores", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_score_is_in_a_bar(seed, log_scores):
+    values = np.random.default_rng(seed).lognormal(3, 1, 8)
+    frame = DataFrame({"model": "VP", "label": [0, 1] * 4, "score": values})
+    axis = score_histograms(frame, xlabel="score", log_scores=log_scores).axes[0]
+    drawn = np.concatenate([patch.get_xy()[:, 0] for patch in axis.patches])
+    assert (drawn.min(), drawn.max()) == (values.min(), values.max())
+
+
+def test_class_line_ends_with_its_scores():
+    axis = score_histograms(scores(), xlabel="score").axes[0]
+    drawn = {patch.get_label(): patch.get_xy()[:, 0] for patch in axis.patches}
+    assert (drawn["normal"].min(), drawn["anomalous"].max()) == (0.0, 4.0)
+    assert drawn["normal"].max() < 1.2
+    assert drawn["anomalous"].min() > 1.8
+
+
+def test_panels_of_other_names_keep_their_order():
+    frame = DataFrame({"model": ["split paper", "split official"] * 2, "label": [0, 0, 1, 1], "score": [1.0, 2, 3, 4]})
+    figure = score_histograms(frame, xlabel="distance")
+    assert [axis.get_title() for axis in figure.axes] == ["split paper", "split official"]
 
 
 def test_histograms_of_one_value_and_four_models():

@@ -10,13 +10,15 @@ from pandas import DataFrame
 from PIL import Image
 
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.comparison import difference_text, html_table, key_column
+from vqad_lib.reporting.architecture import beside_paper_shapes
+from vqad_lib.reporting.comparison import comparison_rows, difference_text, html_table, key_column
+from vqad_lib.reporting.notebook_pages import convert_notebooks
 from vqad_lib.reporting.paper_numbers import reported
-from vqad_lib.reporting.report import build_report, convert_notebooks
-from vqad_lib.reporting.tables import Labels, beside_paper, save_table
+from vqad_lib.reporting.report import build_report
+from vqad_lib.reporting.tables import Labels, beside_paper, load_table, save_table
 
 LABELS = Labels(profile="demo", dataset="synthetic", perceptual="LPIPS alex, random weights (no ImageNet)", seed=0)
-PROVENANCE = {"profile": "demo", "perceptual": LABELS.perceptual, "minutes": 12.25, "versions": {"numpy": "2.4"}}
+PROVENANCE = {"profile": "demo", "perceptual": LABELS.perceptual, "time": "12.2 min", "versions": {"numpy": "2.4"}}
 
 
 class Page(HTMLParser):
@@ -137,6 +139,56 @@ def test_provenance_is_escaped_and_shown(run):
     assert "make &lt;all&gt;" in content
     assert "12.2 min" in page.text
     assert "numpy 2.4" in page.text
+
+
+def test_table_and_figure_of_one_name_are_one_section(run):
+    save_table(
+        DataFrame({"protocol": ["paper"]}), number=0, name="leak", labels=LABELS, folder=run["reports"] / "tables"
+    )
+    for name in ("leak", "training_vqgan_gpt2_paper"):
+        Image.new("RGB", (80, 40)).save(run["figures"] / f"{name}.png")
+    _, page = read(run)
+    assert page.ids.count("leak") == 1
+    assert len(set(page.ids)) == len(page.ids)
+    assert "The leak: how near test frames are to training frames" in page.text
+    assert "Training of VQ-GAN + GPT-2 on split paper" in page.text
+    assert "Passes" in page.text
+
+
+def test_what_is_compared_comes_before_details():
+    frame = results(6).assign(threshold_score=1.5, auroc_official=0.7)
+    head = re.findall(r"<th scope=\"col[^>]*>(.*?)</th>", html_table(frame, table=6))
+    top = [name for name in head if name in ("Model", "the paper&#39;s protocol", "Decision threshold")]
+    assert top == ["Model", "the paper&#39;s protocol", "Decision threshold"]
+    last = re.findall(r"<td class=\"number\">(.*?)</td>", html_table(frame, table=6).split("</tr>")[2])[-2:]
+    assert last == ["1.500", "0.700"]
+
+
+def test_scores_that_are_all_one_keep_their_decimals(tmp_path):
+    frame = results(6).assign(auroc=1.0, auroc_low=0.99, auroc_high=1.0)
+    save_table(frame, number=6, labels=LABELS, folder=tmp_path)
+    assert "1.000 <small>0.990–1.000</small>" in html_table(load_table(tmp_path, 6), table=6)
+
+
+def test_smaller_network_stands_beside_the_lines_of_its_kind():
+    rows = reported(1)[["component", "height", "width", "channels"]].drop(index=2).to_dict("records")
+    rows[0]["component"], rows[2]["component"] = "input", "Residual × 1 + Downsample"
+    table = beside_paper_shapes(rows, table=1)
+    assert list(table["component_in_paper"]) == list(reported(1)["component"])
+    assert table["component"].isna().tolist() == [False, False, True] + [False] * 6
+    assert table["component"][3] == "Residual × 1 + Downsample"
+    assert list(table["paper_height"]) == [128, 128, 64, 32, 16, 8, 8, 8, 8]
+    assert table["height"].isna().sum() == 1
+
+
+def test_line_that_the_paper_lacks_is_kept(tmp_path):
+    rows = reported(2)[["component", "height", "width", "channels"]].to_dict("records")
+    rows.insert(5, {"component": "Extra", "height": 24, "width": 24, "channels": 7})
+    table = beside_paper_shapes(rows, table=2)
+    assert table["component"].tolist()[5] == "Extra"
+    assert table["paper_height"].isna().tolist() == [False] * 5 + [True] + [False] * 4
+    save_table(table, number=2, labels=LABELS, folder=tmp_path)
+    assert [row["difference"] for row in comparison_rows(2, tmp_path)] == [0.0] * 27
 
 
 def test_empty_run_still_gives_a_page(tmp_path):

@@ -211,11 +211,14 @@ def test_going_back_to_an_earlier_setting_executes_again(root, executions):
     assert len(executions) == 3
 
 
-def test_manifest_says_what_when_and_how_long(root, executions):
+def test_manifest_says_what_when_and_how_long(root, executions, monkeypatch):
+    monkeypatch.setenv("VQAD_STARTED", "1700000000")
     before = time.time()
     run_stage(stage(root))
     manifest = read_json(root / MANIFEST)
-    assert sorted(manifest) == ["finished_at", "inputs", "outputs", "seconds", "stage", "started_at"]
+    times = ["finished_at", "seconds", "sitting", "started_at"]
+    assert sorted(manifest) == sorted(["git_changes", "git_revision", "inputs", "outputs", "stage", *times])
+    assert manifest["sitting"] == 1700000000, "when make paper began"
     assert manifest["stage"] == "10_tiny_vqvae"
     assert manifest["outputs"] == [EXECUTED, OUTPUT]
     assert before - 1 <= manifest["started_at"] <= manifest["finished_at"] <= time.time() + 1
@@ -227,6 +230,35 @@ def test_settings_of_the_run_reach_the_notebook(root, executions):
     run_stage(stage(root))
     expected = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "3", "perceptual": "random"}
     assert executions == [expected | {"kind": "vqvae"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "reports/x.ipynb"), "cannot write reports/x.ipynb: No space left on"),
+        (OSError("short write"), "cannot write what 10_tiny_vqvae needs: short write; free space"),
+    ],
+)
+def test_disk_that_fills_up_under_a_notebook(root, monkeypatch, error, message):
+    def execute_notebook(*_, **__):
+        raise error
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(VqadError) as caught:
+        run_stage(stage(root))
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("free space or make the folder writable, then run again")
+    assert not (root / MANIFEST).exists()
+
+
+def test_disk_that_fills_up_within_a_notebook(root, monkeypatch):
+    def execute_notebook(_source, working, **__):
+        Path(working).write_text("{}")
+        raise papermill.PapermillExecutionError(1, 1, "x", "OSError", "[Errno 28] No space left on device", [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(VqadError, match=r"No space left on device; free space .* then run again \(the notebook"):
+        run_stage(stage(root))
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(root, executions):

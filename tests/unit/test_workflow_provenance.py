@@ -12,7 +12,8 @@ import yaml
 from vqad_lib import __version__
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
-from vqad_lib.workflow.provenance import PACKAGES, write_provenance
+from vqad_lib.workflow.finish import facts_for_people
+from vqad_lib.workflow.provenance import PACKAGES, code_revision, write_provenance
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "5", "perceptual": "random"}
@@ -27,8 +28,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     write_json(tmp_path / "data" / "derived" / "run.json", SETTINGS | {"data_digest": "d" * 64})
     for stage, seconds, started in ((STAGES[0], 2.5, 100), (STAGES[1], 40.25, 103)):
-        times = {"seconds": seconds, "started_at": started, "finished_at": started + int(seconds)}
-        manifest = {"stage": stage, "inputs": "i" * 64, "outputs": [], **times}
+        times = {"seconds": seconds, "started_at": started, "finished_at": started + int(seconds), "sitting": 95}
+        revision = {"git_revision": "r" * 40, "git_changes": False}
+        manifest = {"stage": stage, "inputs": "i" * 64, "outputs": [], **times, **revision}
         write_json(tmp_path / "data" / "derived" / "tiny" / "manifests" / f"{stage}.json", manifest)
     monkeypatch.setenv("VQAD_ROOT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -55,6 +57,7 @@ def test_fields(root):
         "profile",
         "python",
         "seed",
+        "sittings",
         "stage_seconds_total",
         "stages",
         "versions",
@@ -65,9 +68,12 @@ def test_fields(root):
     assert (provenance["profile"], provenance["dataset"], provenance["seed"]) == ("tiny", "synthetic", 5)
     assert provenance["data_digest"] == "d" * 64
     assert provenance["python"] == platform.python_version()
-    assert provenance["stages"] == {"00_data": {"seconds": 2.5}, "02_train_vqvae": {"seconds": 40.25}}
+    assert provenance["stages"] == {
+        "00_data": {"seconds": 2.5, "sitting": 1},
+        "02_train_vqvae": {"seconds": 40.25, "sitting": 1},
+    }
     assert provenance["stage_seconds_total"] == pytest.approx(42.75, abs=0.06)
-    assert provenance["wall_seconds"] == 42  # 100 to 102 and 103 to 143
+    assert (provenance["sittings"], provenance["wall_seconds"]) == (1, 143 - 95)
 
 
 def test_versions_are_those_installed(root):
@@ -97,35 +103,57 @@ def test_no_path_of_this_machine(root):
     assert str(Path.home()) + "/" not in text
 
 
-def test_outside_git(root):
+def change(root: Path, stage: str, **fields: object) -> None:
+    manifest = root / "data" / "derived" / "tiny" / "manifests" / f"{stage}.json"
+    write_json(manifest, read_json(manifest) | fields)
+
+
+def test_revision_is_that_of_the_stage_that_ended_last(root):
+    change(root, STAGES[0], git_revision="a" * 40, git_changes=True)
     provenance = write_provenance(root, STAGES)
-    assert (provenance["git_revision"], provenance["git_changes"]) == ("unknown", False)
+    assert provenance["git_revision"] == "r" * 40
+    assert provenance["git_changes"] is True, "one of the stages ran with code that was not committed"
 
 
-def test_inside_git(root):
+def test_revision_outside_git(root):
+    assert code_revision(root) == {"git_revision": "unknown", "git_changes": False}
+
+
+def test_revision_inside_git(root):
     (root / "vqad_lib" / "a.py").write_text("A = 1\n")
     git(root, "init", "-q")
     git(root, "add", "vqad_lib", "profiles")
     git(root, "commit", "-q", "-m", "first")
-    provenance = write_provenance(root, STAGES)
-    assert provenance["git_revision"] == git(root, "rev-parse", "HEAD")
-    assert provenance["git_changes"] is False, "results and derived data are not changes of the code"
+    head = git(root, "rev-parse", "HEAD")
+    assert code_revision(root) == {"git_revision": head, "git_changes": False}, "derived data are no change of the code"
     (root / "vqad_lib" / "a.py").write_text("A = 2\n")
-    assert write_provenance(root, STAGES)["git_changes"] is True
+    assert code_revision(root) == {"git_revision": head, "git_changes": True}
 
 
-def test_pauses_between_runs_do_not_count(root):
+def test_sittings_are_counted_and_the_pause_between_them_is_not(root):
     """One notebook was executed again three days later."""
     later = 100 + 3 * 24 * 3600
-    manifest = root / "data" / "derived" / "tiny" / "manifests" / "00_data.json"
-    write_json(manifest, read_json(manifest) | {"started_at": later, "finished_at": later + 2})
-    assert write_provenance(root, STAGES)["wall_seconds"] == 40 + 2
+    change(root, STAGES[0], started_at=later, finished_at=later + 2, sitting=later - 8)
+    provenance = write_provenance(root, STAGES)
+    assert (provenance["sittings"], provenance["wall_seconds"]) == (2, 40 + 2)
+    assert [provenance["stages"][stage]["sitting"] for stage in STAGES] == [2, 1]
 
 
 def test_stages_side_by_side_count_once(root):
-    manifest = root / "data" / "derived" / "tiny" / "manifests" / "00_data.json"
-    write_json(manifest, read_json(manifest) | {"started_at": 110, "finished_at": 120})  # inside 103..143
+    change(root, STAGES[0], started_at=110, finished_at=120, sitting=105)  # inside 103..143
     assert write_provenance(root, STAGES)["wall_seconds"] == 40
+
+
+def test_facts_for_people(root):
+    provenance = write_provenance(root, STAGES) | {"wall_seconds": 1038}
+    provenance["hardware"] = {"cores": 2, "cpu": "A CPU", "gpus": [], "system": "Linux x86_64"}
+    facts = facts_for_people(provenance)
+    assert facts["time"] == "17.3 min"
+    assert facts["hardware"] == "A CPU, 2 cores, no GPU, Linux x86_64"
+    assert facts["code"] == f"vqad {__version__}, revision {'r' * 40}"
+    facts = facts_for_people(provenance | {"sittings": 3, "git_changes": True})
+    assert facts["time"] == "17.3 min in which a notebook ran, put together from 3 sittings"
+    assert facts["code"].endswith(", with changes that are not committed")
 
 
 def test_stage_that_has_not_run_is_named(root):

@@ -1,8 +1,13 @@
 """From restorations to a heatmap and a score: weighted, smoothed residuals (eq. 11 and 12)."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+WeightsOver = Literal["restorations", "colour_channels"]
+"""What the softmax of eq. 11 runs over: restorations in the paper, colour channels in its published code."""
 
 
 def restoration_weights(images: Tensor, restorations: Tensor, *, temperature: float) -> Tensor:
@@ -17,7 +22,59 @@ def restoration_weights(images: Tensor, restorations: Tensor, *, temperature: fl
         (B, N) float, each row sums to 1. A restoration equal to its image counts as differing by 1e-6.
     """
     difference = (images[:, None] - restorations).abs().sum((2, 3, 4))
+    return _weights(difference, temperature)
+
+
+def _weights(difference: Tensor, temperature: float) -> Tensor:
     return (temperature / difference.clamp_min(1e-6)).softmax(1)
+
+
+def _over_channels(residual: Tensor, temperature: float, weights_over: WeightsOver) -> Tensor:
+    """(P, C, H, W) -> (P, H, W): the mean over channels, or their sum by weights of their own."""
+    if weights_over == "restorations":
+        return residual.mean(1)
+    return torch.einsum("pc,pchw->phw", _weights(residual.sum((2, 3)), temperature), residual)
+
+
+def residual_sums(
+    images: Tensor,
+    restorations: Tensor,
+    *,
+    temperature: float,
+    weights_over: WeightsOver,
+    min_pool_px: int,
+    average_pool_px: int,
+) -> tuple[Tensor, Tensor]:
+    """The two numbers of a restoration that an image's score needs, so that no restoration has to be kept.
+
+    Args:
+        images: (P, C, H, W) float in [-1, 1], one for each restoration.
+        restorations: (P, C, H, W) float in [-1, 1].
+        temperature, weights_over: as `anomaly_map`.
+
+    Returns:
+        (P,) sum |Y - X| over pixels and channels, for the weights of eq. 11, and (P,) the mean over pixels of the
+        smoothed residual of eq. 12, in [0, 2].
+    """
+    residual = (images - restorations).abs()
+    flat = _over_channels(residual, temperature, weights_over)
+    smoothed = smooth(flat, min_pool_px=min_pool_px, average_pool_px=average_pool_px)
+    return residual.sum((1, 2, 3)), smoothed.mean((1, 2))
+
+
+def restoration_score(difference: Tensor, smoothed: Tensor, *, temperature: float, weights_over: WeightsOver) -> Tensor:
+    """The mean of the map of eq. 12, from `residual_sums`: the mean of a weighted sum is the weighted sum of means.
+
+    Args:
+        difference, smoothed: (B, N) float.
+        temperature, weights_over: as `anomaly_map`.
+
+    Returns:
+        (B,) float in [0, 2], `image_score` of `anomaly_map` up to rounding.
+    """
+    if weights_over == "colour_channels":
+        return smoothed.mean(1)
+    return (_weights(difference, temperature) * smoothed).sum(1)
 
 
 def smooth(residual: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tensor:
@@ -36,7 +93,13 @@ def smooth(residual: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tenso
 
 
 def anomaly_map(
-    images: Tensor, restorations: Tensor, *, temperature: float, min_pool_px: int, average_pool_px: int
+    images: Tensor,
+    restorations: Tensor,
+    *,
+    temperature: float,
+    min_pool_px: int,
+    average_pool_px: int,
+    weights_over: WeightsOver = "restorations",
 ) -> Tensor:
     """AS_pixel = sum_j w_j smooth(|Y - X_j|) (eq. 12), averaged over colour channels.
 
@@ -46,15 +109,20 @@ def anomaly_map(
     Args:
         images: (B, C, H, W) float in [-1, 1].
         restorations: (B, N, C, H, W) float in [-1, 1].
+        temperature: k of eq. 11.
+        weights_over: "colour_channels" weighs the channels of a restoration instead, and averages restorations.
 
     Returns:
         (B, H, W) float in [0, 2]; a heatmap, higher is more anomalous.
     """
     B, N = restorations.shape[:2]
+    residual = (images[:, None] - restorations).abs().flatten(0, 1)  # BN C H W
+    flat = _over_channels(residual, temperature, weights_over)
+    smoothed = smooth(flat, min_pool_px=min_pool_px, average_pool_px=average_pool_px).unflatten(0, (B, N))
+    if weights_over == "colour_channels":
+        return smoothed.mean(1)
     weights = restoration_weights(images, restorations, temperature=temperature)
-    residual = (images[:, None] - restorations).abs().mean(2)  # B N H W
-    smoothed = smooth(residual.flatten(0, 1), min_pool_px=min_pool_px, average_pool_px=average_pool_px)
-    return torch.einsum("bn,bnhw->bhw", weights, smoothed.unflatten(0, (B, N)))
+    return torch.einsum("bn,bnhw->bhw", weights, smoothed)
 
 
 def image_score(heatmap: Tensor) -> Tensor:

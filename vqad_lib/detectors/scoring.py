@@ -1,27 +1,24 @@
-"""Score many images with the four detectors, chunk by chunk, so that an interrupted run continues.
+"""The four detectors on a chunk of images: one encoding and one pass of the prior serve all of them and all thresholds.
 
-Validation images are scored at every threshold percentile (Tables 13-24); test images at those that validation chose.
-One encoding and one pass of the prior per image serve all detectors and thresholds.
+Work is cut into pieces that fit `detectors.memory_budget_mb`; what a piece leaves behind is two numbers a restoration.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from vqad_lib.config import DetectorConfig
+from vqad_lib.detectors.memory import Pieces
 from vqad_lib.detectors.noise import addressed_uniforms
-from vqad_lib.detectors.regenerative import regenerative_map, regenerative_score
-from vqad_lib.detectors.residuals import anomaly_map, image_score
-from vqad_lib.detectors.restoration import restore
+from vqad_lib.detectors.regenerative import regenerative_map
+from vqad_lib.detectors.residuals import anomaly_map, residual_sums, restoration_score
+from vqad_lib.detectors.restoration import Algorithm, restore
 from vqad_lib.detectors.sample_wise import sample_wise_score
-from vqad_lib.files import atomic_path
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.prior import Prior, code_nll
-from vqad_lib.progress import progress
 from vqad_lib.training.batches import to_unit_range
 
 RESTORATIONS = {"pixel_wise": "after_every_replacement", "light_pixel_wise": "once"}
@@ -39,29 +36,69 @@ class Detectors:
     prior: Prior
     config: DetectorConfig
     seed: int
+    _pieces: dict[tuple[str, float], Pieces] = field(default_factory=dict, repr=False, compare=False)
 
-    def restored_codes(self, codes: Tensor, image_ids: list[str], *, detector: str, threshold_nats: float) -> Tensor:
-        """N restorations of each grid: (B, h, w) int64 -> (B, N, h, w) int64."""
-        N, grid = self.config.n_restorations, tuple(codes.shape[1:])
-        noise = addressed_uniforms(seed=self.seed, image_ids=image_ids, n_restorations=N, grid=grid)
-        rows = codes[:, None].expand(-1, N, -1, -1).flatten(0, 1)  # BN h w
-        noise = noise.flatten(0, 1).to(codes.device)
-        options = {"threshold_nats": threshold_nats, "recompute": RESTORATIONS[detector]}
-        size = self.config.batch_rows
-        restored = [
-            restore(self.prior, rows[i : i + size], noise=noise[i : i + size], **options)
-            for i in range(0, len(rows), size)
-        ]
-        return torch.cat(restored).unflatten(0, (len(codes), N))
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.prior.parameters()).device
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes: (B, 3, H, W) float in [-1, 1] -> (B, h, w) int64."""
+        pieces = self._pieces_of("images to encode", self.autoencoder.bytes_per_image(images.shape[-1]))
+        return torch.cat(pieces.run(lambda piece: self.autoencoder.encode(images[piece]), len(images)))
+
+    def logits(self, codes: Tensor) -> Tensor:
+        """What the prior says of grids, in one pass: (B, h, w) int64 -> (B, h, w, K) float32."""
+        pieces = self._pieces_of("grids to look at", 2 * self.prior.walk_bytes_per_row)
+        return torch.cat(pieces.run(lambda piece: self.prior.logits(codes[piece]), len(codes)))
+
+    def restored_codes(
+        self,
+        codes: Tensor,
+        image_ids: list[str],
+        *,
+        detector: str,
+        thresholds_nats: list[float],
+        algorithm: Algorithm = "fast",
+        logits: Tensor | None = None,
+    ) -> Tensor:
+        """N restorations of each grid at each of T thresholds: (B, h, w) int64 -> (B, T, N, h, w) int64.
+
+        Args:
+            image_ids: B names, which address the noise.
+            detector: "pixel_wise" or "light_pixel_wise".
+            algorithm, logits: see `restore`.
+        """
+        T, N, grid = len(thresholds_nats), self.config.n_restorations, tuple(codes.shape[1:])
+        noise = addressed_uniforms(seed=self.seed, image_ids=image_ids, n_restorations=N, grid=grid).to(codes.device)
+        noise = noise[:, None].expand(-1, T, -1, -1, -1).flatten(1, 2)  # B TN h w: the same at every threshold
+        thresholds = torch.tensor(thresholds_nats, dtype=torch.float64, device=codes.device).repeat_interleave(N)
+
+        def restored(piece: slice) -> Tensor:
+            return restore(
+                self.prior,
+                codes[piece],
+                threshold_nats=thresholds,
+                noise=noise[piece],
+                recompute=RESTORATIONS[detector],
+                algorithm=algorithm,
+                logits=None if logits is None else logits[piece],
+            )
+
+        pieces = self._pieces_of("images to restore", (2 + T * N) * self.prior.walk_bytes_per_row)
+        return torch.cat(pieces.run(restored, len(codes))).unflatten(1, (T, N))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images of grids, each distinct grid decoded once: (..., h, w) int64 -> (..., 3, H, W) float in [-1, 1]."""
-        rows = codes.flatten(0, -3)
-        distinct, which = rows.flatten(1).unique(dim=0, return_inverse=True)
-        distinct = distinct.unflatten(1, tuple(codes.shape[-2:]))
-        size = self.config.batch_rows
-        images = torch.cat([self.autoencoder.decode(distinct[i : i + size]) for i in range(0, len(distinct), size)])
+        distinct, which = codes.flatten(0, -3).flatten(1).unique(dim=0, return_inverse=True)
+        images = self._decode_distinct(distinct.unflatten(1, tuple(codes.shape[-2:])))
         return images[which].unflatten(0, tuple(codes.shape[:-2]))
+
+    def _decode_distinct(self, codes: Tensor) -> Tensor:
+        size_px = codes.shape[-1] * 2 ** (len(self.autoencoder.channels) - 1)
+        pieces = self._pieces_of("grids to decode", self.autoencoder.bytes_per_image(size_px))
+        return torch.cat(pieces.run(lambda piece: self.autoencoder.decode(codes[piece]), len(codes)))
 
     @torch.no_grad()
     def heatmaps(
@@ -78,106 +115,84 @@ class Detectors:
         Returns:
             heatmaps (B, H, W) float in [0, 2], and restorations (B, N, 3, H, W); N is 1 for "regenerative".
         """
-        codes = self.autoencoder.encode(images)
+        codes = self.encode(images)
         if detector == "regenerative":
-            reconstructions = self.autoencoder.decode(codes)
+            reconstructions = self.decode(codes)
             return regenerative_map(images, reconstructions), reconstructions[:, None]
-        restored = self.restored_codes(codes, image_ids, detector=detector, threshold_nats=threshold_nats)
-        restorations = self.decode(restored)
-        return self._map(images, restorations), restorations
-
-    def _map(self, images: Tensor, restorations: Tensor) -> Tensor:
-        config = self.config
-        return anomaly_map(
-            images,
-            restorations,
-            temperature=config.weight_temperature,
-            min_pool_px=config.min_pool_px,
-            average_pool_px=config.average_pool_px,
-        )
+        restored = self.restored_codes(codes, image_ids, detector=detector, thresholds_nats=[threshold_nats])
+        restorations = self.decode(restored[:, 0])
+        return anomaly_map(images, restorations, **self._weighting, **self._windows), restorations
 
     @torch.no_grad()
-    def scores(self, images: Tensor, image_ids: list[str], jobs: Jobs) -> dict[tuple[str, int], np.ndarray]:
+    def scores(
+        self, images: Tensor, image_ids: list[str], jobs: Jobs, *, algorithm: Algorithm = "fast"
+    ) -> dict[tuple[str, int], np.ndarray]:
         """Scores of a chunk of images: (detector, percentile) -> (B,) float64, higher is more anomalous.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
             image_ids: B names.
             jobs: which detectors at which thresholds.
+            algorithm: of pixel-wise restoration; no influence on the scores.
         """
-        codes = self.autoencoder.encode(images)
-        nll = code_nll(self.prior.logits(codes), codes)
-        found: dict[tuple[str, int], Tensor] = {}
-        for detector, thresholds in jobs.items():
-            for percentile, threshold_nats in thresholds.items():
-                if detector == "regenerative":
-                    score = regenerative_score(images, self.autoencoder.decode(codes))
-                elif detector == "sample_wise":
-                    score = sample_wise_score(nll, threshold_nats=threshold_nats)
-                else:
-                    options = {"detector": detector, "threshold_nats": threshold_nats}
-                    restorations = self.decode(self.restored_codes(codes, image_ids, **options))
-                    score = image_score(self._map(images, restorations))
-                found[detector, percentile] = score
+        codes, found = self.encode(images), {}
+        logits = self.logits(codes) if {"sample_wise", "light_pixel_wise"} & jobs.keys() else None
+        for percentile, threshold_nats in jobs.get("sample_wise", {}).items():
+            found["sample_wise", percentile] = sample_wise_score(code_nll(logits, codes), threshold_nats=threshold_nats)
+        keys, grids = [], []
+        for detector in (name for name in RESTORATIONS if name in jobs):
+            options = {"detector": detector, "thresholds_nats": list(jobs[detector].values()), "algorithm": algorithm}
+            grids.append(self.restored_codes(codes, image_ids, logits=logits, **options).flatten(1, 2))
+            keys += [(detector, percentile) for percentile in jobs[detector]]
+        N = self.config.n_restorations
+        if "regenerative" in jobs:
+            grids.append(codes[:, None])
+        if grids:
+            difference, smoothed = self._residual_sums(images, torch.cat(grids, 1))
+            for place, key in enumerate(keys):
+                of = slice(place * N, (place + 1) * N)
+                found[key] = restoration_score(difference[:, of], smoothed[:, of], **self._weighting)
+            if "regenerative" in jobs:
+                found["regenerative", NO_THRESHOLD] = difference[:, -1] / images[0].numel()
         return {key: score.double().cpu().numpy() for key, score in found.items()}
 
-    @torch.no_grad()
-    def surprise(self, images: Tensor) -> np.ndarray:
-        """Surprise of every code of uint8 images: (n, 3, H, W) uint8 -> (n, h, w) float32, nats."""
-        codes, size = encode_all(self.autoencoder, images), self.config.batch_rows
-        parts = [
-            code_nll(self.prior.logits(codes[i : i + size]), codes[i : i + size]) for i in range(0, len(codes), size)
-        ]
-        return torch.cat(parts).cpu().numpy()
+    def _residual_sums(self, images: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+        """`residual_sums` of B images and M grids each: (B, M, h, w) int64 -> two (B, M) float.
+
+        Each distinct grid is decoded once, and each distinct pair of image and grid is compared once.
+        """
+        B, M, h, w = grids.shape
+        owner = torch.arange(B, device=grids.device).repeat_interleave(M)[:, None]
+        pairs, which = torch.cat([grids.flatten(2).flatten(0, 1), owner], 1).unique(dim=0, return_inverse=True)
+        codes, owner = pairs[:, :-1].unflatten(1, (h, w)), pairs[:, -1]  # sorted, so equal grids are neighbours
+
+        rule = self._weighting | self._windows
+
+        def sums(piece: slice) -> Tensor:
+            distinct, place = codes[piece].unique_consecutive(dim=0, return_inverse=True)
+            restorations = self.autoencoder.decode(distinct)[place]
+            return torch.stack(residual_sums(images[owner[piece]], restorations, **rule), 1)
+
+        each = self.autoencoder.bytes_per_image(images.shape[-1]) + 6 * images[0].numel() * images.element_size()
+        found = torch.cat(self._pieces_of("restorations to decode", each).run(sums, len(codes)))[which]
+        return found[:, 0].reshape(B, M), found[:, 1].reshape(B, M)
+
+    @property
+    def _weighting(self) -> dict[str, Any]:
+        return {"temperature": self.config.weight_temperature, "weights_over": self.config.weights_over}
+
+    @property
+    def _windows(self) -> dict[str, int]:
+        return {"min_pool_px": self.config.min_pool_px, "average_pool_px": self.config.average_pool_px}
+
+    def _pieces_of(self, what: str, bytes_each: float) -> Pieces:
+        """Pieces that fit the budget; what was learnt about memory in one call holds in the next."""
+        budget_bytes = self.config.memory_budget_mb * 1e6
+        made = Pieces(budget_bytes=budget_bytes, bytes_each=bytes_each, what=what)
+        return self._pieces.setdefault((what, bytes_each), made)
 
 
 def encode_all(autoencoder: VQAutoencoder, images: Tensor, *, batch: int = 256) -> Tensor:
     """Codes of uint8 images: (n, 3, H, W) uint8 -> (n, h, w) int64."""
     starts = range(0, len(images), batch)
     return torch.cat([autoencoder.encode(to_unit_range(images[i : i + batch])) for i in starts])
-
-
-def score_frames(
-    detectors: Detectors, images: Tensor, index: pd.DataFrame, jobs: Jobs, *, subset: str, folder: Path
-) -> pd.DataFrame:
-    """Score all frames of a subset; chunks that are in `folder` already are read, not computed again.
-
-    Args:
-        images: (n, 3, H, W) uint8.
-        index: n rows with image_id, clip, label.
-        jobs: which detectors at which thresholds.
-        subset: "validation" or "test".
-        folder: for one parquet file per chunk.
-
-    Returns:
-        One row per image, detector and percentile: image_id, clip, split, label, detector, threshold_percentile
-        (-1 for regenerative), threshold_nats, score.
-
-    Raises:
-        VqadError: the folder cannot be written or the disk is full; finished chunks stay.
-    """
-    size, parts = detectors.config.chunk_images, []
-    for start in progress(range(0, len(index), size), what=f"score {subset} images", unit="chunk"):
-        path = folder / f"{subset}_{start:06d}.parquet"
-        if not path.exists():
-            rows = index.iloc[start : start + size]
-            scores = detectors.scores(to_unit_range(images[start : start + size]), rows["image_id"].tolist(), jobs)
-            with atomic_path(path) as temporary:
-                _tidy(rows, scores, jobs, subset).to_parquet(temporary, index=False)
-        parts.append(pd.read_parquet(path))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _tidy(rows: pd.DataFrame, scores: dict[tuple[str, int], np.ndarray], jobs: Jobs, subset: str) -> pd.DataFrame:
-    blocks = []
-    for (detector, percentile), values in scores.items():
-        block = rows[["image_id", "clip", "label"]].assign(
-            split=subset,
-            detector=detector,
-            threshold_percentile=percentile,
-            threshold_nats=jobs[detector][percentile],
-            score=values,
-        )
-        blocks.append(block)
-    order = ["image_id", "clip", "split", "label", "detector", "threshold_percentile", "threshold_nats", "score"]
-    return pd.concat(blocks, ignore_index=True)[order]

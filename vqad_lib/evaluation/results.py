@@ -1,6 +1,8 @@
 """One row of a result table: the sound numbers with their bounds, and the paper's numbers beside them."""
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vqad_lib.config import EvaluationConfig
 from vqad_lib.evaluation.bootstrap import METRICS, bootstrap_intervals
@@ -65,3 +67,35 @@ def paper_row(test: pd.DataFrame, what: str) -> dict[str, float]:
     """
     best = paper_protocol(test["label"], test["score"], what=f"{what}: test split")
     return {"f1_paper_protocol": best.f1, "auc_paper_protocol": best.auc}
+
+
+def leak_row(test: pd.DataFrame, frames_away: NDArray[np.float64], *, is_video: bool, what: str) -> dict[str, float]:
+    """How much the training frames give away of the test frames, with no model.
+
+    Anomalous frames are never trained on, so only a normal test frame can have a training frame right beside it.
+
+    Args:
+        test: one row per test frame: label (0 or 1), score (distance to the nearest training frame, grey levels).
+        frames_away: (n,) frames to the nearest training frame of the same clip, NaN where the clip has none.
+        is_video: whether the order of the frames is time.
+        what: what an error message calls the result.
+
+    Returns:
+        median_distance_normal and median_distance_anomalous, grey levels; over normal test frames
+        median_frames_to_training (NaN where no clip was trained on) and test_frames_next_to_training, the share with a
+        training frame just before or after, in [0, 1], both NaN where `is_video` is false; auroc of the distance.
+
+    Raises:
+        VqadError: test is empty, holds a distance that is not finite, or has one class only.
+    """
+    auroc = sound_metrics(test["label"], test["score"], threshold=0.0, what=f"{what}: test split")["auroc"]
+    normal = test["label"].to_numpy() == 0
+    gaps = np.asarray(frames_away)[normal]
+    known = gaps[np.isfinite(gaps)]
+    return {
+        "median_distance_normal": float(test["score"][normal].median()),
+        "median_distance_anomalous": float(test["score"][~normal].median()),
+        "median_frames_to_training": float(np.median(known)) if len(known) else float("nan"),
+        "test_frames_next_to_training": float(np.mean(gaps <= 1)) if is_video else float("nan"),
+        "auroc": auroc,
+    }

@@ -75,6 +75,7 @@ class VQAutoencoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
+        self.channels = config.channels
         sizes = {
             "residual_blocks": config.residual_blocks,
             "norm_groups": config.norm_groups,
@@ -107,6 +108,11 @@ class VQAutoencoder(nn.Module):
         z_e = self.encoder(images)
         z_q, codes = self.quantiser(z_e)
         return self.decoder(straight_through(z_e, z_q)), z_e, z_q, codes
+
+    def bytes_per_image(self, size_px: int) -> int:
+        """What encoding or decoding one image of this size takes, about: six activations at full resolution."""
+        first = self.encoder.lines["Conv2D"]
+        return 6 * first.out_channels * size_px * size_px * first.weight.element_size()
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
 """GPT-2 over code grids (section 3.3), from the transformers library, trained from scratch.
 
 The grid is read in raster order behind a start token, index K; the network's output at position i - 1 predicts code
-i. gpt2-medium is 24 layers, 16 heads, 1024 wide [30]; the published code of the paper uses 8 heads.
+i. gpt2-medium is 24 layers, 16 heads, 1024 wide [30]; the published code of the paper uses 8 heads, and
+reads random codes in place of the second half of the grid, in training and scoring (`random_second_half`).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, GPT2Config, GPT2Model
 
 from vqad_lib.config import Gpt2Config
-from vqad_lib.models.prior import Prior, Steps
+from vqad_lib.models.prior import Prior, Walk
 
 
 class Gpt2(Prior):
@@ -35,37 +37,83 @@ class Gpt2(Prior):
         )
         self.head = nn.Linear(config.width, codebook_size, bias=False)
         nn.init.normal_(self.head.weight, 0.0, 0.02)
+        n, generator = grid[0] * grid[1], torch.Generator().manual_seed(0)
+        self.random_from = n // 2 if config.random_second_half else n
+        # outside of training always the same ones, so that a score does not depend on the batch
+        stand_ins = torch.randint(codebook_size, (n,), generator=generator)
+        self.register_buffer("stand_ins", stand_ins, persistent=False)
 
     def logits(self, codes: Tensor) -> Tensor:
         self.check(codes)
-        B, h, w = codes.shape
-        start = torch.full((B, 1), self.codebook_size, dtype=codes.dtype, device=codes.device)
-        tokens = torch.cat([start, codes.reshape(B, h * w)[:, :-1]], 1)  # B hw: the last code predicts nothing
-        hidden = self.network(input_ids=tokens).last_hidden_state
-        return self.head(hidden).reshape(B, h, w, self.codebook_size).float()
+        hidden = self.network(input_ids=self.tokens(codes)).last_hidden_state
+        return self.head(hidden).reshape(*codes.shape, self.codebook_size).float()
 
-    def steps(self, codes: Tensor, *, start: int) -> Steps:
+    def tokens(self, codes: Tensor) -> Tensor:
+        """What the network reads: (B, h, w) codes -> (B, hw), the start token first; the last code predicts nothing."""
+        rows, half = codes.flatten(1), self.random_from
+        if half < rows.shape[1]:
+            stand_ins = self.stand_ins[half:].expand(len(rows), -1)
+            if self.training:
+                stand_ins = torch.randint_like(stand_ins, self.codebook_size)
+            rows = torch.cat([rows[:, :half], stand_ins], 1)
+        return torch.cat([torch.full_like(rows[:, :1], self.codebook_size), rows[:, :-1]], 1)
+
+    def walk(self, codes: Tensor, *, capacity: int) -> Walk:
         self.check(codes)
-        return _CachedSteps(self, codes.flatten(1), start)
+        return _Gpt2Walk(self, codes, capacity)
+
+    @property
+    def walk_bytes_per_row(self) -> int:
+        config = self.network.config
+        return 4 * 2 * config.n_layer * config.n_embd * config.n_positions
 
 
-class _CachedSteps(Steps):
-    """Keys and values of the tokens so far, in transformers' cache."""
+class _Gpt2Walk(Walk):
+    """Keys and values of all tokens so far: of the grids from transformers' cache, of the branches written in place.
 
-    def __init__(self, prior: Gpt2, codes: Tensor, start: int) -> None:
-        self.prior = prior
-        self.cache = DynamicCache(config=prior.network.config)
-        if start:
-            tokens = torch.cat([self._start_token(codes), codes[:, : start - 1]], 1)  # R start
-            self._run(tokens)
+    A step is written out on the weights of transformers' own blocks: with one token per row, the library's call spends
+    most of its time beside the matrix products, and its cache is copied at every step.
+    """
 
-    def logits_at(self, position: int, codes: Tensor) -> Tensor:
-        token = codes[:, position - 1 : position] if position else self._start_token(codes)
-        return self.prior.head(self._run(token)[:, -1]).float()
+    def __init__(self, prior: Gpt2, codes: Tensor, capacity: int) -> None:
+        self.prior, self.first, self.branches = prior, len(codes), 0
+        network, n = prior.network, codes[0].numel()
+        cache = DynamicCache(config=network.config)
+        hidden = network(input_ids=prior.tokens(codes), past_key_values=cache, use_cache=True).last_hidden_state
+        self.logits = prior.head(hidden).float()
+        config = network.config
+        shape = (config.n_layer, 2, len(codes) + capacity, config.n_head, n, config.n_embd // config.n_head)
+        self.kept = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
+        for kept, layer in zip(self.kept, cache.layers, strict=True):
+            kept[0, : self.first], kept[1, : self.first] = layer.keys, layer.values
 
-    def _start_token(self, codes: Tensor) -> Tensor:
-        return torch.full_like(codes[:, :1], self.prior.codebook_size)
+    def branch(self, parents: Tensor, position: int) -> None:
+        to = slice(self.first + self.branches, self.first + self.branches + len(parents))
+        self.branches += len(parents)
+        kept = self.kept[:, :, :, :, : position + 1]  # token i is code i - 1
+        kept[:, :, to] = kept[:, :, parents]
 
-    def _run(self, tokens: Tensor) -> Tensor:
-        output = self.prior.network(input_ids=tokens, past_key_values=self.cache, use_cache=True)
-        return output.last_hidden_state
+    def step(self, position: int, previous: Tensor) -> Tensor:
+        network, rows = self.prior.network, slice(self.first, self.first + len(previous))
+        if position > self.prior.random_from:
+            previous = self.prior.stand_ins[position - 1].expand_as(previous)
+        x = F.embedding(previous, network.wte.weight) + network.wpe.weight[position]
+        for block, kept in zip(network.h, self.kept, strict=True):
+            x = x + self._attend(block.attn, block.ln_1(x), kept[:, rows], position)
+            hidden, mlp = block.ln_2(x), block.mlp
+            hidden = torch.addmm(mlp.c_fc.bias, hidden, mlp.c_fc.weight)
+            hidden = F.gelu(hidden, approximate="tanh")
+            x = x + torch.addmm(mlp.c_proj.bias, hidden, mlp.c_proj.weight)
+        return self.prior.head(network.ln_f(x)).float()
+
+    @staticmethod
+    def _attend(attention: nn.Module, x: Tensor, kept: Tensor, position: int) -> Tensor:
+        """Attention of the newest token: (n, width) and kept (2, n, heads, hw, d) -> (n, width)."""
+        n, heads, d = kept.shape[1], kept.shape[2], kept.shape[4]
+        qkv = torch.addmm(attention.c_attn.bias, x, attention.c_attn.weight).reshape(n, 3, heads, 1, d)
+        query = qkv[:, 0]  # n heads 1 d
+        kept[:, :, :, position] = qkv[:, 1:, :, 0].transpose(0, 1)
+        key, value = kept[:, :, :, : position + 1]
+        weights = (query @ key.transpose(-1, -2) * d**-0.5).softmax(-1)  # quicker than the fused kernel for one query
+        mixed = (weights @ value).reshape(n, heads * d)
+        return torch.addmm(attention.c_proj.bias, mixed, attention.c_proj.weight)

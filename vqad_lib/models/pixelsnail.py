@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqad_lib.config import PixelSnailConfig
-from vqad_lib.models.prior import Prior, Steps
+from vqad_lib.models.prior import Prior, Walk
 
 
 class CausalConv2d(nn.Conv2d):
@@ -125,8 +125,16 @@ class PixelSnail(Prior):
             x = block(x, position.to(x.dtype))
         return self.head(F.elu(x)).movedim(1, -1).float()  # B h w K
 
-    def steps(self, codes: Tensor, *, start: int) -> Steps:
-        from vqad_lib.models.pixelsnail_steps import PixelSnailSteps  # it works on this module's classes
+    def walk(self, codes: Tensor, *, capacity: int) -> Walk:
+        from vqad_lib.models.pixelsnail_walk import PixelSnailWalk  # it works on this module's classes
 
         self.check(codes)
-        return PixelSnailSteps(self, codes, start)
+        return PixelSnailWalk(self, codes, capacity)
+
+    @property
+    def walk_bytes_per_row(self) -> int:
+        h, w = self.grid
+        convolutions = [m for m in self.modules() if isinstance(m, CausalConv2d) and m.padding[0]]
+        inputs = sum(c.in_channels * (h + 2 * c.padding[0]) * (w + 2 * c.padding[0]) for c in convolutions)
+        attention = sum(m.to_key_value.out_channels * h * w for m in self.modules() if isinstance(m, CausalAttention))
+        return 4 * (inputs + attention)

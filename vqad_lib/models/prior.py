@@ -36,13 +36,18 @@ class Prior(nn.Module, ABC):
         """
 
     @abstractmethod
-    def steps(self, codes: Tensor, *, start: int) -> "Steps":
-        """A walk over positions start, start + 1, ... of these rows that evaluates each position once.
+    def walk(self, codes: Tensor, *, capacity: int) -> "Walk":
+        """One pass over these grids, with the memory to go on from any position of theirs with other codes.
 
         Args:
-            codes: (R, h, w) int64; codes before `start` must be final.
-            start: in [0, h * w).
+            codes: (B, h, w) int64.
+            capacity: how many branches it must have room for.
         """
+
+    @property
+    @abstractmethod
+    def walk_bytes_per_row(self) -> int:
+        """What a walk holds for each grid and each branch, bytes."""
 
     def forward(self, codes: Tensor) -> Tensor:
         """Same as `logits`, so that wrappers (compile, DistributedDataParallel) apply."""
@@ -60,19 +65,37 @@ class Prior(nn.Module, ABC):
             )
 
 
-class Steps(ABC):
-    """The memory of a walk over the positions of a batch of grids; exact, only faster than `Prior.logits`."""
+class Walk(ABC):
+    """The memory of a pass over B grids, and of branches: rows that left a grid, or another branch, at some position.
+
+    Rows are numbered: 0 ... B - 1 are the grids, B + j is branch j. A branch costs one evaluation per position after
+    the one at which it left; what it shares with its parent is copied, not computed. Exact up to float32 rounding.
+
+    Attributes:
+        logits: (B, h * w, K) float32 of the grids themselves, as `Prior.logits`.
+    """
+
+    logits: Tensor
 
     @abstractmethod
-    def logits_at(self, position: int, codes: Tensor) -> Tensor:
-        """Logits at one position; positions are asked for one after the other.
+    def branch(self, parents: Tensor, position: int) -> None:
+        """Append branches that have their parents' codes before `position` and another code there.
 
         Args:
+            parents: (n,) int64, row numbers.
             position: in [0, h * w).
-            codes: (R, h * w) int64, final before `position`.
+        """
+
+    @abstractmethod
+    def step(self, position: int, previous: Tensor) -> Tensor:
+        """Logits of all branches at the next position; positions are asked for one after the other.
+
+        Args:
+            position: in [1, h * w).
+            previous: (branches,) int64, the code of each branch at position - 1.
 
         Returns:
-            (R, K) float32, equal to `Prior.logits` there up to float32 rounding.
+            (branches, K) float32, equal to `Prior.logits` there up to float32 rounding.
         """
 
 

@@ -33,8 +33,14 @@ HEADINGS = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "seconds_per_image": "s / image",
+    "seconds_low": "Fastest repeat",
+    "seconds_high": "Slowest repeat",
     "threshold_nats": "λ (nats)",
     "threshold_percentile": "λ percentile",
+    "sound_percentile": "λ percentile, sound",
+    "threshold_score": "Decision threshold",
+    "auroc_official": "AUROC, official split",
+    "component_in_paper": "Component in the paper",
 }
 SCORE_STEPS = (0.01, 0.05, 0.15)
 RATIO_STEPS = (1.25, 2.0, 8.0)
@@ -86,7 +92,8 @@ def _our_row(ours: DataFrame, table: int, name: object) -> Series | None:
     if ours.empty:
         return None
     if table in (1, 2):  # line by line, for the same component stands on several lines
-        return ours.iloc[int(name)] if int(name) < len(ours) else None
+        lines = ours[ours["paper_height"].notna()]
+        return lines.iloc[int(name)] if int(name) < len(lines) else None
     key = key_column(ours, table)
     found = ours[ours[key].map(row_name) == row_name(name)] if key else ours.head(0)
     return found.iloc[0] if len(found) else None
@@ -105,30 +112,31 @@ def html_table(frame: DataFrame, *, table: int | None) -> Markup:
         frame: as `tables.load_table` gives it; the label columns are left out.
         table: 1-27, or None where the paper has no such table.
 
-    Columns that belong to neither protocol stand as they are, in their order.
+    First comes the column that names the rows, then what is compared, then what belongs to neither protocol.
     """
     frame = frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame])
     key = key_column(frame, table) if table is not None and table > 2 else None
     text = {column: format_column(frame[column]) for column in frame}
     small = _paper_thresholds(frame, key, table)
-    plain, groups = _layout(frame, key)
+    first, groups, plain = _layout(frame, key)
     rows = []
     for index in range(len(frame)):
-        cells = [
-            _plain_cell(text[column][index], frame[column], first=column == plain[0], small=small.get((index, column)))
-            for column in plain
-        ]
+        cells = [f'<th scope="row">{escape(text[column][index])}</th>' for column in first]
         for name, columns in groups:
             for theirs, mine in columns:
                 cells += (
                     _sound_cell(text, mine, index) if name == SOUND_GROUP else _beside(text, frame, theirs, mine, index)
                 )
+        cells += [_plain_cell(text[column][index], frame[column], small.get((index, column))) for column in plain]
         rows.append("<tr>" + "".join(cells) + "</tr>")
-    return Markup(f"<table>{_head(plain, groups)}<tbody>{''.join(rows)}</tbody></table>")
+    return Markup(f"<table>{_head(frame, first, groups, plain)}<tbody>{''.join(rows)}</tbody></table>")
 
 
-def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:
-    """Split columns into plain ones and groups of (the paper's column or "", ours)."""
+Groups = list[tuple[str, list[tuple[str, str]]]]
+
+
+def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], Groups, list[str]]:
+    """Split columns into those that name the row, groups of (the paper's column or "", ours), and plain ones."""
     compared = [(f"reported_{name}", mine) for name, (mine, _) in COUNTERPARTS.items() if f"reported_{name}" in frame]
     compared += [(f"paper_{name}", name) for name in frame if f"paper_{name}" in frame]
     compared = [(theirs, mine) for theirs, mine in compared if mine in frame]
@@ -140,39 +148,45 @@ def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], list[tuple[st
     plain = [column for column in frame if column not in used]
     if key in plain:
         plain.insert(0, plain.pop(plain.index(key)))
+    plain = plain or list(frame)[:1]
+    # Tables 1 and 2 are named twice, by us and by the paper
+    names = 2 if plain[1:2] == ["component_in_paper"] else 1
     # seconds and shapes have no protocol
     compared_group = "beside the paper" if any(mine in COUNTERPARTS for _, mine in compared) else PAPER_GROUP
     groups = [(compared_group, compared), (SOUND_GROUP, sound)]
-    return plain or list(frame)[:1], [group for group in groups if group[1]]
+    return plain[:names], [group for group in groups if group[1]], plain[names:]
 
 
 def heading(column: str) -> str:
     """A column's name for people."""
     base = column.removesuffix("_paper_protocol")
-    return HEADINGS.get(base, base[:1].upper() + base[1:].replace("_", " "))
+    words = (base[:1].upper() + base[1:]).replace("_", " ")
+    return HEADINGS.get(base, words.replace("auroc", "AUROC"))
 
 
-def _head(plain: list[str], groups: list[tuple[str, list[tuple[str, str]]]]) -> str:
-    if not groups:
-        return "<thead><tr>" + "".join(f'<th scope="col">{escape(heading(c))}</th>' for c in plain) + "</tr></thead>"
-    top = "".join(f'<th scope="col" rowspan="2">{escape(heading(column))}</th>' for column in plain)
+def _head(frame: DataFrame, first: list[str], groups: Groups, plain: list[str]) -> str:
+    span = ' rowspan="2"' if groups else ""
+    top = "".join(f'<th scope="col" class="name"{span}>{escape(heading(column))}</th>' for column in first)
     below = ""
     for name, columns in groups:
-        span = sum(3 if theirs else 1 for theirs, _ in columns)
-        top += f'<th scope="colgroup" class="group" colspan="{span}">{escape(name)}</th>'
+        width = sum(3 if theirs else 1 for theirs, _ in columns)
+        top += f'<th scope="colgroup" class="group" colspan="{width}">{escape(name)}</th>'
         for theirs, mine in columns:
             title = escape(heading(mine))
             below += f'<th scope="col" class="edge">{title}{" paper" if theirs else ""}</th>'
             below += f'<th scope="col">{title} ours</th><th scope="col">Δ</th>' if theirs else ""
-    return f"<thead><tr>{top}</tr><tr>{below}</tr></thead>"
+    for column in plain:
+        top += f'<th scope="col" class="{_kind(frame[column])}"{span}>{escape(heading(column))}</th>'
+    return f"<thead><tr>{top}</tr>" + (f"<tr>{below}</tr>" if groups else "") + "</thead>"
 
 
-def _plain_cell(text: str, column: Series, *, first: bool, small: str | None) -> str:
-    if first:
-        return f'<th scope="row">{escape(text)}</th>'
-    kind = "number" if pd.api.types.is_numeric_dtype(column) else "text"
+def _plain_cell(text: str, column: Series, small: str | None) -> str:
     under = f' <small class="under">paper {escape(small)}</small>' if small else ""
-    return f'<td class="{kind}">{escape(text) or "–"}{under}</td>'
+    return f'<td class="{_kind(column)}">{escape(text) or "–"}{under}</td>'
+
+
+def _kind(column: Series) -> str:
+    return "number" if pd.api.types.is_numeric_dtype(column) else "text"
 
 
 def _paper_thresholds(frame: DataFrame, key: str | None, table: int | None) -> dict[tuple[int, str], str]:

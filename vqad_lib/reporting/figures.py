@@ -1,7 +1,7 @@
 """One style for every figure: colours that colour-blind readers can tell apart, a footer that says what was run.
 
-``image_grid`` draws Figures 4, 5 and 9-18, ``score_histograms`` Figures 6-8; ``save_figure`` writes any figure so that
-the same figure gives the same bytes.
+``image_grid`` draws Figures 4, 5 and 9-18, ``histograms`` has Figures 6-8, ``curves`` how training went;
+``save_figure`` writes any figure so that the same figure gives the same bytes.
 """
 
 from pathlib import Path
@@ -10,10 +10,8 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pandas import DataFrame
 
 from vqad_lib.errors import VqadError
 from vqad_lib.files import atomic_path
@@ -161,77 +159,3 @@ def _draw_row(axes: NDArray, label: str, images: NDArray, largest: float) -> Non
             axis.imshow(image, cmap="magma", vmin=0, vmax=largest)
     for axis in axes[len(images) :]:
         axis.set_facecolor("none")
-
-
-def score_histograms(
-    scores: DataFrame, *, xlabel: str, thresholds: dict[str, float] | None = None, log_scores: bool = False
-) -> Figure:
-    """Normal against anomalous scores, one panel a model, on one score axis (Figures 6-8).
-
-    Args:
-        scores: columns model, label (0 or "normal", 1 or "anomalous"), score (float, any range).
-        xlabel: the score's name with its unit, for example "sample-wise score (nats)".
-        thresholds: model -> decision threshold in the score's unit, drawn as a dashed line.
-        log_scores: a symmetric logarithmic score axis, linear close to zero so that a score of zero has its place.
-
-    Raises:
-        VqadError: a column is missing or there is no score.
-    """
-    missing = {"model", "label", "score"} - set(scores.columns)
-    if missing or scores.empty:
-        raise VqadError(
-            f"score histograms need model, label and score; missing: {', '.join(sorted(missing)) or 'rows'}"
-        )
-    models = [name for name in COLOURS if name in set(scores["model"])]
-    models += sorted(set(scores["model"]) - set(models))
-    columns = min(2, len(models))
-    rows = -(-len(models) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.6 * columns, 2.2 * rows + 0.6), sharex=True, squeeze=False, layout="constrained"
-    )
-    values = scores["score"].to_numpy(dtype=float)
-    # the smallest positive scores are few; the 5th percentile keeps the linear part short and the log part useful
-    linear_up_to = float(np.percentile(np.abs(values[values != 0]), 5)) if np.any(values) else 1.0
-    edges = _bin_edges(values, linear_up_to if log_scores else None)
-    for axis, model in zip(axes.flat, models, strict=False):
-        _draw_histogram(axis, scores[scores["model"] == model], edges)
-        if thresholds and model in thresholds:
-            axis.axvline(thresholds[model], color="#222222", linestyle="--", linewidth=1, label="threshold")
-        axis.set_title(FULL_NAMES.get(model, model) + (f" ({model})" if model in FULL_NAMES else ""))
-        if log_scores:
-            axis.set_xscale("symlog", linthresh=linear_up_to)
-    for axis in axes.flat[len(models) :]:
-        axis.set_visible(False)
-    # axis labels, for the footer's strip does not make room for a supxlabel
-    for axis in axes[-1]:
-        axis.set_xlabel(xlabel)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("share of class (%)")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    return figure
-
-
-def _bin_edges(values: NDArray, linear_up_to: float | None, bins: int = 40) -> NDArray:
-    """Edges of equal width on the axis that is drawn: linear, or symmetric logarithmic."""
-    low, high = float(values.min()), float(values.max())
-    if high <= low:
-        return np.linspace(low - 0.5, low + 0.5, bins + 1)
-    if linear_up_to is None:
-        return np.linspace(low, high, bins + 1)
-    transform = mpl.scale.SymmetricalLogTransform(10, linear_up_to, 1)
-    ends = transform.transform(np.array([low, high]))
-    return transform.inverted().transform(np.linspace(*ends, bins + 1))
-
-
-def _draw_histogram(axis: Axes, scores: DataFrame, edges: NDArray) -> None:
-    # the class as text, whether it came as 0 and 1 or as words; shares, for the classes differ in size
-    words = {0: "normal", 1: "anomalous"}
-    names = np.array([words.get(label, label) for label in scores["label"]])
-    for name in ("normal", "anomalous"):
-        values = scores.loc[names == name, "score"].to_numpy(dtype=float)
-        if len(values):
-            weights = np.full(len(values), 100 / len(values))
-            axis.hist(values, edges, weights=weights, color=COLOURS[name], alpha=0.35, histtype="stepfilled")
-            axis.hist(values, edges, weights=weights, color=COLOURS[name], histtype="step", linewidth=1.3, label=name)
-    axis.grid(visible=False, axis="x")

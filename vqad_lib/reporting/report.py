@@ -4,27 +4,19 @@ The page is a function of the files under reports/<profile> and figures/<profile
 random numbers, so the same inputs give the same bytes.
 """
 
-import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup, escape
-from nbconvert import HTMLExporter
-from PIL import Image
 
-from vqad_lib.errors import VqadError
 from vqad_lib.files import write_text
-from vqad_lib.reporting.comparison import comparison_rows, html_table
+from vqad_lib.reporting.comparison import comparison_rows
+from vqad_lib.reporting.page import fact_lines, figure_body, page_template, table_body
 from vqad_lib.reporting.paper_numbers import FIGURE_NUMBERS, TABLE_NUMBERS, Kind, caption_record
-from vqad_lib.reporting.tables import labels_of, load_notes, load_table
 
 SUMMARY_COLUMNS = ["table", "row", "column", "reported", "ours_paper_protocol", "ours_sound", "difference"]
 SECTIONS = {"3.1": "Architecture", "3.9": "Capacity", "4.3": "Results", "5.1": "Running time, light against full"}
-_SUFFIX_TITLES = {"_official": "Official split", "_paper": "The paper's split"}
 
 
 def build_report(
@@ -36,8 +28,8 @@ def build_report(
         reports: reports/<profile>; tables are read from its tables/, executed notebooks from its notebooks/.
         figures: figures/<profile>.
         notebooks: names of the executed notebooks, without ending, in order.
-        provenance: run facts, shown in this order where present: profile, dataset, perceptual, hardware, seeds,
-            minutes, versions; then any others. Values may be text, numbers, lists or mappings.
+        provenance: run facts for people, shown in this order where present: profile, dataset, perceptual, hardware,
+            seeds, seed, time, code, versions; then any others. Values may be text, numbers, lists or mappings.
         made_by: "table_06" or "figure_12" -> notebook name.
 
     Returns:
@@ -55,13 +47,13 @@ def build_report(
     summary = pd.DataFrame(
         [row for number in TABLE_NUMBERS for row in comparison_rows(number, tables)], columns=SUMMARY_COLUMNS
     )
-    page = _template().render(
+    page = page_template("report.html.j2").render(
         profile=provenance.get("profile", reports.name),
-        facts=_facts(provenance),
+        facts=fact_lines(provenance),
         random_network="random" in str(provenance.get("perceptual", "")).lower(),
         perceptual=provenance.get("perceptual", ""),
         groups=_groups(entries),
-        extras=_extra_tables(tables) + _extra_figures(figures, reports),
+        extras=_extras(tables, figures, reports),
         notebooks=[link for link in (_notebook_link(name, reports) for name in notebooks) if link],
         present=sum(entry["present"] for entry in entries),
         total=len(entries),
@@ -70,18 +62,6 @@ def build_report(
     write_text(reports / "summary.csv", summary.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     write_text(reports / "index.html", page)
     return reports / "index.html"
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vqad_lib.reporting", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["lambdas"] = lambda text: Markup(re.sub(r"λ_(\w+)", r"λ<sub>\1</sub>", str(escape(text))))
-    return environment.get_template("report.html.j2")
 
 
 def _entry(kind: Kind, number: int) -> dict[str, Any]:
@@ -114,64 +94,51 @@ def _table_entry(number: int, folder: Path) -> dict[str, Any]:
     entry = _entry("table", number)
     for path in sorted(folder.glob(f"table_{number:02d}*.csv"), key=lambda path: path.stem):
         suffix = path.stem.removeprefix(f"table_{number:02d}")
-        entry["bodies"].append(_table_body(folder, number, suffix, None))
+        entry["bodies"].append(table_body(folder, number, suffix, None))
     entry["present"] = bool(entry["bodies"])
     return entry
-
-
-def _table_body(folder: Path, number: int, suffix: str, name: str | None) -> dict[str, Any]:
-    frame = load_table(folder, number, suffix, name)
-    labels = labels_of(frame)
-    stem = name if name is not None else f"table_{number:02d}"
-    return {
-        "kind": "table",
-        "variant": _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " ").capitalize()),
-        "html": html_table(frame, table=number if name is None else None),
-        "labels": labels.line() if labels else "",
-        "notes": load_notes(folder, number, suffix, name),
-        "csv": f"tables/{stem}{suffix}.csv",
-    }
 
 
 def _figure_entry(number: int, folder: Path, reports: Path) -> dict[str, Any]:
     entry = _entry("figure", number)
     for path in sorted(folder.glob(f"figure_{number:02d}*.png"), key=lambda path: path.stem):
-        entry["bodies"].append(_figure_body(path, reports, f"{entry['title']}: {entry['caption']}"))
+        entry["bodies"].append(figure_body(path, reports, f"{entry['title']}: {entry['caption']}"))
     entry["present"] = bool(entry["bodies"])
     return entry
 
 
-def _figure_body(path: Path, reports: Path, alt: str) -> dict[str, Any]:
-    try:
-        with Image.open(path) as image:
-            width_px, height_px = image.size
-    except OSError as error:
-        raise VqadError(f"cannot read {path}: {error}; delete it and run its notebook again") from error
-    link = Path(os.path.relpath(path, reports)).as_posix()
-    pdf = link.removesuffix(".png") + ".pdf" if path.with_suffix(".pdf").exists() else ""
-    # drawn at 200 dpi: half its pixels is its size on a page at 100 dpi
-    return {"kind": "figure", "src": link, "pdf": pdf, "alt": alt, "width": width_px // 2, "height": height_px // 2}
+def _extras(tables: Path, figures: Path, reports: Path) -> list[dict[str, Any]]:
+    """What the paper does not have: one entry a name, a table before the figure that goes with it."""
+    known = re.compile(r"(table_(0[1-9]|1\d|2[0-7])|figure_(0[1-9]|1[0-8]))(_.*)?$")
+    paths = [*sorted(tables.glob("*.csv")), *sorted(figures.glob("*.png"))]
+    entries: dict[str, dict[str, Any]] = {}
+    for path in (path for path in paths if not known.match(path.stem)):
+        name = path.stem
+        entry = entries.setdefault(name, {"key": name, "title": _title(name), "bodies": []})
+        is_table = path.suffix == ".csv"
+        entry["bodies"].append(
+            table_body(tables, 0, "", name) if is_table else figure_body(path, reports, entry["title"])
+        )
+    return list(entries.values())
 
 
-def _extra_tables(folder: Path) -> list[dict[str, Any]]:
-    """Tables that the paper does not have."""
-    known = re.compile(r"table_(0[1-9]|1\d|2[0-7])(_.*)?$")
-    names = sorted(path.stem for path in folder.glob("*.csv") if not known.match(path.stem))
-    return [{"key": name, "title": _title(name), "bodies": [_table_body(folder, 0, "", name)]} for name in names]
-
-
-def _extra_figures(folder: Path, reports: Path) -> list[dict[str, Any]]:
-    """Figures that the paper does not have."""
-    known = re.compile(r"figure_(0[1-9]|1[0-8])(_.*)?$")
-    paths = sorted((path for path in folder.glob("*.png") if not known.match(path.stem)), key=lambda path: path.stem)
-    return [
-        {"key": path.stem, "title": _title(path.stem), "bodies": [_figure_body(path, reports, _title(path.stem))]}
-        for path in paths
-    ]
+_TITLES = {
+    "data_card": "Data card: sizes and class balance of each split",
+    "leak": "The leak: how near test frames are to training frames",
+    "official_auroc": "Split official: AUROC, averaged in each way in use",
+    "threshold_sweeps": "Percentiles of λ on validation, ours beside the paper’s",
+}
+_WORDS = {"vqvae": "VQ-VAE", "vqgan": "VQ-GAN", "pixelsnail": "+ PixelSNAIL", "gpt2": "+ GPT-2"}
+_WORDS |= {"paper": "on split paper", "official": "on split official"}
 
 
 def _title(name: str) -> str:
-    return name.replace("_", " ").strip().capitalize()
+    """A file name for people: "training_vqgan_gpt2_paper" is "Training of VQ-GAN + GPT-2 on split paper"."""
+    if name in _TITLES:
+        return _TITLES[name]
+    first, *others = name.split("_")
+    words = ["Training of"] if first == "training" and others else [first.capitalize()]
+    return " ".join(words + ([_WORDS.get(word, word) for word in others] if first == "training" else others))
 
 
 def _notebook_link(name: str | None, reports: Path) -> dict[str, str] | None:
@@ -196,23 +163,6 @@ def _groups(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return groups
 
 
-def _facts(provenance: dict[str, Any]) -> list[tuple[str, str]]:
-    order = ("profile", "dataset", "perceptual", "hardware", "seeds", "seed", "minutes", "versions")
-    keys = [key for key in order if key in provenance] + sorted(key for key in provenance if key not in order)
-    names = {"dataset": "data", "perceptual": "perceptual network", "minutes": "time"}
-    return [(names.get(key, key.replace("_", " ")), _fact(key, provenance[key])) for key in keys]
-
-
-def _fact(key: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_fact(name, part)}" for name, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_fact(key, part) for part in value)
-    if key == "minutes":
-        return f"{value:.1f} min"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _agreement(summary: pd.DataFrame) -> dict[str, Any]:
     """How many of the paper's scores have one of ours beside them, and how close those are."""
     scores = summary[summary["column"].isin(["f1", "auc"])]
@@ -223,29 +173,3 @@ def _agreement(summary: pd.DataFrame) -> dict[str, Any]:
         "within": int((gaps <= 0.05).sum()),
         "median": f"{gaps.median():.3f}" if len(gaps) else "",
     }
-
-
-def convert_notebooks(folder: Path) -> None:
-    """Write NAME.html beside every executed NAME.ipynb, for reading with no network and no JavaScript.
-
-    A page keeps the SHA-256 of its notebook, and is made again only when that has changed. Formulas stay as they are
-    typed, for setting them would take a script from the network.
-
-    Raises:
-        VqadError: a notebook cannot be read, or a page cannot be written.
-    """
-    exporter = HTMLExporter(
-        template_name="lab", embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
-    )
-    for notebook in sorted(Path(folder).glob("*.ipynb")):
-        page = notebook.with_suffix(".html")
-        mark = f"<!-- notebook sha256 {hashlib.sha256(notebook.read_bytes()).hexdigest()} -->\n"
-        if page.exists() and page.read_text(encoding="utf-8").endswith(mark):
-            continue
-        try:
-            body, _ = exporter.from_filename(str(notebook))
-        except (OSError, ValueError, AttributeError, KeyError) as error:
-            raise VqadError(f"{notebook} is not a notebook ({error}); delete it and run it again") from error
-        # the template's scripts load MathJax, RequireJS and Mermaid
-        body = re.sub(r"<script\b[^>]*>.*?</script>", "", body, flags=re.DOTALL | re.IGNORECASE)
-        write_text(page, body.rstrip("\n") + "\n" + mark)

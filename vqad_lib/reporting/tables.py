@@ -144,10 +144,11 @@ def row_name(value: object) -> str:
 
 
 def format_column(column: Series) -> list[str]:
-    """One column as text: scores with 3 decimals, whole numbers without, small numbers with 3 digits, "" if missing."""
+    """One column as text: scores with 3 decimals, whole numbers without, others below 1 with 3 digits."""
+    is_score = str(column.name).startswith(SCORE_PREFIXES) and pd.api.types.is_numeric_dtype(column)
+    column = column.astype(float) if is_score else column  # a column of ones is read back as whole numbers
     numbers = column.dropna()
     floats = pd.api.types.is_float_dtype(column)
-    is_score = str(column.name).startswith(SCORE_PREFIXES)
     whole = floats and not is_score and bool((numbers == numbers.round()).all())
     return [_format(value, whole=whole, is_score=is_score) for value in column]
 
@@ -159,17 +160,20 @@ def _format(value: object, *, whole: bool, is_score: bool) -> str:
         return str(value)
     if whole:
         return f"{value:.0f}"
-    return f"{value:.3f}" if is_score or value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+    return f"{value:.3f}" if is_score or value == 0 or abs(value) >= 1 else f"{value:#.3g}"
 
 
 def fold_intervals(frame: DataFrame) -> DataFrame:
-    """Every column as text, with x_low and x_high folded into x: "0.912 [0.880, 0.940]"."""
+    """Every column as text; x_low, x_high go into x: "0.91 [0.88, 0.94]"; x_sd into x_mean: "0.91 ± 0.02"."""
     text = DataFrame({column: format_column(frame[column]) for column in frame}, dtype=str)
     for column in frame:
         low, high = f"{column}_low", f"{column}_high"
         if low in frame and high in frame:
             folded = zip(text[column], text.pop(low), text.pop(high), strict=True)
             text[column] = [f"{a} [{b}, {c}]" if a and b and c else a for a, b, c in folded]
+        spread = f"{str(column).removesuffix('_mean')}_sd"
+        if spread != f"{column}_sd" and spread in frame:
+            text[column] = [f"{a} ± {b}" if a and b else a for a, b in zip(text[column], text.pop(spread), strict=True)]
     return text
 
 

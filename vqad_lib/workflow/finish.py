@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from vqad_lib.reporting.report import build_report, convert_notebooks
+from vqad_lib.reporting.notebook_pages import convert_notebooks
+from vqad_lib.reporting.report import build_report
 from vqad_lib.workflow.notebooks import stage_table
 from vqad_lib.workflow.provenance import write_provenance
 
@@ -17,18 +18,32 @@ def finish(root: Path, stages: list[str]) -> Path:
     provenance = write_provenance(root, stages)
     reports = root / "reports" / provenance["profile"]
     convert_notebooks(reports / "notebooks")
-    shown = provenance | {"minutes": round(provenance["wall_seconds"] / 60, 1)}
-    for detail in ("stages", "wall_seconds", "stage_seconds_total"):
-        shown.pop(detail)
     page = build_report(
         reports=reports,
         figures=root / "figures" / provenance["profile"],
         notebooks=stages,
-        provenance=shown,
+        provenance=facts_for_people(provenance),
         made_by=_made_by(root),
     )
     print(f"report    {page.relative_to(root)}")
     return page
+
+
+def facts_for_people(provenance: dict) -> dict[str, object]:
+    """The run's facts as the page shows them; all of them stand in provenance.json."""
+    hardware, sittings = provenance["hardware"], provenance["sittings"]
+    time = f"{provenance['wall_seconds'] / 60:.1f} min"
+    if sittings > 1:
+        time += f" in which a notebook ran, put together from {sittings} sittings"
+    changes = ", with changes that are not committed" if provenance["git_changes"] else ""
+    gpus = ", ".join(hardware["gpus"]) or "no GPU"
+    return {
+        **{key: provenance[key] for key in ("profile", "dataset", "perceptual", "seed", "versions", "python")},
+        "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {gpus}, {hardware['system']}",
+        "time": time,
+        "code": f"vqad {provenance['vqad']}, revision {provenance['git_revision']}{changes}",
+        "data_digest": provenance["data_digest"],
+    }
 
 
 def _made_by(root: Path) -> dict[str, str]:

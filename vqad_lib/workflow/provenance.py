@@ -30,39 +30,66 @@ PACKAGES = [
 def write_provenance(root: Path, stages: list[str]) -> dict:
     """Collect what the manifests of a finished run say, and write reports/<profile>/provenance.json.
 
+    A sitting is one `make paper`. Where one sitting made all results, wall_seconds is its time, from its start to the
+    end of its last stage. Where results were put together from several, it is the time in which at least one stage ran;
+    a stage that an earlier sitting began counts with the rest that was left to do. The git revision is that of the
+    stage that ended last; git_changes says whether any stage ran with code that was not committed.
+
     Args:
         stages: names of all stages of the run.
+
+    Returns:
+        What was written.
+
+    Raises:
+        VqadError: a stage has no manifest, or the file cannot be written.
     """
     settings = read_json(root / "data" / "derived" / "run.json")
     profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
     manifests = root / "data" / "derived" / profile.name / "manifests"
     records = [read_json(manifests / f"{stage}.json") for stage in stages]
-    seconds = {record["stage"]: {"seconds": record["seconds"]} for record in records}
+    newest = max(records, key=lambda record: record["finished_at"])
+    sittings = sorted({record["sitting"] for record in records})
+    seconds = {
+        record["stage"]: {"seconds": record["seconds"], "sitting": sittings.index(record["sitting"]) + 1}
+        for record in records
+    }
     provenance = {
         "vqad": __version__,
-        "git_revision": _git(root, "rev-parse", "HEAD"),
-        "git_changes": _git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")
-        not in ("", "unknown"),
+        "git_revision": newest["git_revision"],
+        "git_changes": any(record["git_changes"] for record in records),
         "profile": profile.name,
         "dataset": settings["dataset"],
         "data_digest": settings["data_digest"],
         "seed": int(settings["seed"]),
         "perceptual": perceptual_label(network=profile.gan.perceptual_network, weights=profile.gan.perceptual_weights),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "hardware": _hardware(),
+        **machine(),
         "stages": seconds,
         "stage_seconds_total": round(sum(record["seconds"] for record in records), 1),
-        "wall_seconds": _busy_seconds([(record["started_at"], record["finished_at"]) for record in records]),
+        "sittings": len(sittings),
+        "wall_seconds": _wall_seconds(records, sittings),
     }
     write_json(root / "reports" / profile.name / "provenance.json", provenance)
     return provenance
 
 
-def _busy_seconds(spans: list[tuple[int, int]]) -> int:
-    """Seconds in which at least one stage ran; a pause of days between two runs does not count."""
+def code_revision(root: Path) -> dict[str, object]:
+    """git_revision ("unknown" outside git), and git_changes: whether code, notebooks or profiles differ from it."""
+    changes = _git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")
+    return {"git_revision": _git(root, "rev-parse", "HEAD"), "git_changes": changes not in ("", "unknown")}
+
+
+def machine() -> dict[str, object]:
+    """python, versions of what matters, and hardware (system, cpu, cores, gpus)."""
+    versions = {package: version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), "versions": versions, "hardware": _hardware()}
+
+
+def _wall_seconds(records: list[dict], sittings: list[int]) -> int:
+    if len(sittings) == 1:
+        return max(record["finished_at"] for record in records) - sittings[0]
     total = until = 0
-    for started, finished in sorted(spans):
+    for started, finished in sorted((record["started_at"], record["finished_at"]) for record in records):
         total += max(finished - max(started, until), 0)
         until = max(until, finished)
     return total

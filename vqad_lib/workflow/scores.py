@@ -1,15 +1,18 @@
 """The scores of a combination: every percentile on validation images, the chosen ones on test images."""
 
 import math
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from vqad_lib.detectors.chunks import score_frames, surprise
 from vqad_lib.detectors.sample_wise import thresholds_at
-from vqad_lib.detectors.scoring import NO_THRESHOLD, RESTORATIONS, Jobs, score_frames
+from vqad_lib.detectors.scoring import NO_THRESHOLD, RESTORATIONS, Detectors, Jobs
+from vqad_lib.distributed import first_process_first, process
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.selection import choose_percentile
-from vqad_lib.files import atomic_path
+from vqad_lib.files import atomic_path, read_json, write_json
+from vqad_lib.workflow.launch import devices_to_start, run_distributed
 from vqad_lib.workflow.run import Run
 from vqad_lib.workflow.stages import detectors, parts_folder
 
@@ -30,32 +33,40 @@ def score_combination(run: Run, *, autoencoder: str, prior: str, protocol: str) 
     Returns:
         The tidy scores, see `score_frames`.
     """
+    if devices_to_start() > 1:  # they leave the parts behind that are put together here
+        run_distributed(
+            ["score", *run.options, f"--autoencoder={autoencoder}", f"--prior={prior}", f"--protocol={protocol}"]
+        )
     names = {"autoencoder_kind": autoencoder, "prior_kind": prior, "protocol": protocol}
     scorer, folder, index = detectors(run, **names), parts_folder(run, **names), run.frames.index
-    subsets, labels = run.subsets(protocol), index["label"].to_numpy()
-    rows = {subset: np.flatnonzero(subsets == subset) for subset in ("validation", "test")}
-    images = {subset: run.images(rows[subset]) for subset in rows}
-
-    has_anomalies = labels[rows["validation"]].any()
+    of = {subset: index[run.subsets(protocol) == subset] for subset in ("validation", "test")}
     fallback = run.profile.evaluation.unsupervised_percentile
-    percentiles = scorer.config.threshold_percentiles if has_anomalies else (fallback,)
-    thresholds = thresholds_at(scorer.surprise(images["validation"]), percentiles)
+    thresholds = _thresholds(run, scorer, of["validation"], fallback, folder / "thresholds.json")
 
     unchanged: Jobs = {"sample_wise": thresholds, "regenerative": {NO_THRESHOLD: math.nan}}
     jobs = unchanged | dict.fromkeys(RESTORATIONS, thresholds)
     options = {"folder": folder}
-    validation = score_frames(
-        scorer, images["validation"], index.iloc[rows["validation"]], jobs, subset="validation", **options
-    )
+    validation = score_frames(scorer, run.frames.images, of["validation"], jobs, subset="validation", **options)
     jobs = unchanged | {
         detector: {p: thresholds[p] for p in sorted(chosen_percentiles(validation, detector, fallback).values())}
         for detector in RESTORATIONS
     }
-    test = score_frames(scorer, images["test"], index.iloc[rows["test"]], jobs, subset="test", **options)
+    test = score_frames(scorer, run.frames.images, of["test"], jobs, subset="test", **options)
     scores = pd.concat([validation, test], ignore_index=True)
-    with atomic_path(run.scores_path(protocol, autoencoder, prior)) as temporary:
-        scores.to_parquet(temporary, index=False)
+    if process().is_first:
+        with atomic_path(run.scores_path(protocol, autoencoder, prior)) as temporary:
+            scores.to_parquet(temporary, index=False)
     return scores
+
+
+def _thresholds(run: Run, scorer: Detectors, validation: pd.DataFrame, fallback: int, path: Path) -> dict[int, float]:
+    """The lambdas, computed once and kept: all processes, and a run that goes on, must use the very same."""
+    with first_process_first():
+        if not path.exists():
+            percentiles = scorer.config.threshold_percentiles if validation["label"].any() else (fallback,)
+            found = thresholds_at(surprise(scorer, run.frames.images, validation.index.to_numpy()), percentiles)
+            write_json(path, {str(percentile): value for percentile, value in found.items()})
+    return {int(percentile): value for percentile, value in read_json(path).items()}
 
 
 def chosen_percentiles(validation: pd.DataFrame, detector: str, fallback: int) -> dict[str, int]:

@@ -12,6 +12,7 @@ from vqad_lib.config import Profile, load_profile
 from vqad_lib.data.frames import FrameSet, prepare_frames
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.errors import VqadError
+from vqad_lib.losses.labels import SETTINGS
 
 
 def repository_root() -> Path:
@@ -27,16 +28,21 @@ def repository_root() -> Path:
     raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")
 
 
-def configured(profile: str, *, seed: int | str = "", perceptual: str = "") -> Profile:
-    """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value)."""
+def configured(profile: str, *, seed: int | str = "", perceptual: str = "", replicate: int | str = 0) -> Profile:
+    """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value).
+
+    A file for the perceptual network is made absolute, from the repository.
+
+    Args:
+        replicate: the same with another training seed, so many after the given one; see `make SEEDS=`.
+    """
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
-    if seed != "":
-        loaded = replace(loaded, seed=_as_seed(seed))
-    if perceptual and perceptual not in ("imagenet", "random", "none"):
-        perceptual = str((repository_root() / Path(perceptual).expanduser()).resolve())
-    if perceptual:
-        loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=perceptual))
-    return loaded
+    seed = loaded.seed if seed == "" else _as_seed(seed)
+    loaded = replace(loaded, seed=seed + int(replicate))
+    weights = perceptual or loaded.gan.perceptual_weights
+    if weights not in SETTINGS:
+        weights = str((repository_root() / Path(weights).expanduser()).resolve())
+    return replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights))
 
 
 def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[str, Path | None, str]:

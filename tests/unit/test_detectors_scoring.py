@@ -1,0 +1,198 @@
+"""The detectors on images: one chunk for all thresholds gives what each detector's own map gives, in any pieces."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from vqad_lib.config import AutoencoderConfig, DetectorConfig
+from vqad_lib.detectors import chunks
+from vqad_lib.detectors.chunks import load_ahead, score_frames, surprise
+from vqad_lib.detectors.residuals import image_score
+from vqad_lib.detectors.sample_wise import sample_wise_score
+from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors
+from vqad_lib.errors import VqadError
+from vqad_lib.models.autoencoder import VQAutoencoder
+from vqad_lib.models.prior import Prior, code_nll
+from vqad_lib.training.batches import to_unit_range
+
+JOBS = {
+    "sample_wise": {20: 0.3, 80: 1.5},
+    "pixel_wise": {20: 0.3, 80: 1.5},
+    "light_pixel_wise": {50: 0.8},
+    "regenerative": {NO_THRESHOLD: float("nan")},
+}
+
+
+@pytest.fixture
+def scorer(autoencoder_config: AutoencoderConfig, tiny_prior: Prior) -> Detectors:
+    """8x10 images, a 4x5 grid of 7 codes."""
+    torch.manual_seed(3)
+    autoencoder = VQAutoencoder(replace(autoencoder_config, codebook_size=7)).eval().requires_grad_(False)
+    autoencoder.quantiser.codebook.mul_(30)  # codes that differ enough for images to differ
+    config = DetectorConfig(
+        threshold_percentiles=(20, 80),
+        n_restorations=3,
+        weights_over="restorations",
+        weight_temperature=3.0,
+        min_pool_px=3,
+        average_pool_px=7,
+        chunk_images=4,
+        memory_budget_mb=100,
+    )
+    return Detectors(autoencoder, tiny_prior, config, seed=0)
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (11, 3, 8, 10), dtype=np.uint8)
+
+
+def index_of(n: int) -> pd.DataFrame:
+    return pd.DataFrame({"image_id": [f"image {i}" for i in range(n)], "clip": "a", "label": [i % 2 for i in range(n)]})
+
+
+def images_of(frames: np.ndarray) -> Tensor:
+    return to_unit_range(torch.from_numpy(frames))
+
+
+@pytest.mark.parametrize("weights_over", ["restorations", "colour_channels"])
+def test_scores_are_the_means_of_the_maps(scorer: Detectors, frames: np.ndarray, weights_over: str) -> None:
+    config = replace(scorer.config, weights_over=weights_over)
+    scorer = Detectors(scorer.autoencoder, scorer.prior, config, scorer.seed)
+    images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
+    scores = scorer.scores(images, ids, JOBS)
+    assert list(scores) == [(detector, percentile) for detector, at in JOBS.items() for percentile in at]
+    for detector in ("pixel_wise", "light_pixel_wise", "regenerative"):
+        for percentile, threshold in JOBS[detector].items():
+            heatmaps, _ = scorer.heatmaps(images, ids, detector=detector, threshold_nats=threshold)
+            expected = image_score(heatmaps).double().numpy()
+            assert np.ptp(expected) > 1e-3
+            np.testing.assert_allclose(scores[detector, percentile], expected, rtol=2e-6, err_msg=detector)
+    codes = scorer.autoencoder.encode(images)
+    nll = code_nll(scorer.prior.logits(codes), codes)
+    np.testing.assert_allclose(scores["sample_wise", 80], sample_wise_score(nll, threshold_nats=1.5).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["plain", "jump_ahead"])
+def test_scores_do_not_depend_on_the_algorithm(scorer: Detectors, frames: np.ndarray, algorithm: str) -> None:
+    images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
+    fast, other = scorer.scores(images, ids, JOBS), scorer.scores(images, ids, JOBS, algorithm=algorithm)
+    for key, values in fast.items():
+        np.testing.assert_array_equal(other[key], values, err_msg=str(key))
+
+
+@pytest.mark.parametrize("memory_budget_mb", [1e-6, 0.05])
+def test_scores_do_not_depend_on_the_budget(scorer: Detectors, frames: np.ndarray, memory_budget_mb: float) -> None:
+    images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
+    config = replace(scorer.config, memory_budget_mb=memory_budget_mb)
+    small = Detectors(scorer.autoencoder, scorer.prior, config, scorer.seed)
+    for key, values in scorer.scores(images, ids, JOBS).items():
+        np.testing.assert_allclose(small.scores(images, ids, JOBS)[key], values, rtol=2e-6, err_msg=str(key))
+
+
+def test_each_distinct_grid_is_decoded_once(
+    scorer: Detectors, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, decode = [], scorer.autoencoder.decode
+    monkeypatch.setattr(scorer.autoencoder, "decode", lambda codes: (decoded.append(codes), decode(codes))[1])
+    images, ids = images_of(frames)[[0, 1, 1, 0]], ["a", "b", "c", "d"]
+    nothing_unlikely = {"light_pixel_wise": {90: 1e6}, "pixel_wise": {90: 1e6}, "regenerative": {NO_THRESHOLD: 0.0}}
+    scores = scorer.scores(images, ids, nothing_unlikely)
+    assert sum(map(len, decoded)) == 2
+    assert scores["pixel_wise", 90][0] == scores["pixel_wise", 90][3] != scores["pixel_wise", 90][1]
+
+
+def test_out_of_memory_halves_and_goes_on(
+    scorer: Detectors, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
+    expected, decode = scorer.scores(images, ids, JOBS), scorer.autoencoder.decode
+
+    def small_decoder(codes: Tensor) -> Tensor:
+        if len(codes) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(codes)
+
+    monkeypatch.setattr(scorer.autoencoder, "decode", small_decoder)
+    found = scorer.scores(images, ids, JOBS)
+    assert "out of memory with" in capsys.readouterr().out
+    for key, values in expected.items():
+        np.testing.assert_allclose(found[key], values, rtol=2e-6)
+
+
+def test_what_was_scored_before_memory_ran_out_stays(scorer: Detectors, frames, tmp_path, monkeypatch) -> None:
+    expected = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "unbroken")
+    decode, calls = scorer.autoencoder.decode, []
+
+    def fails_later(codes: Tensor) -> Tensor:
+        calls.append(len(codes))
+        if len(calls) > 2:
+            raise MemoryError
+        return decode(codes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scorer.autoencoder, "decode", fails_later)
+        with pytest.raises(VqadError, match="out of memory with a single one"):
+            score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "broken")
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "broken").glob("test_*.parquet")}
+    assert kept
+    found = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "broken")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=2e-6)
+
+
+# --- frames from disk, chunk by chunk
+
+
+def test_rows_of_the_index_are_rows_of_the_array(scorer: Detectors, frames: np.ndarray, tmp_path) -> None:
+    np.save(tmp_path / "frames.npy", frames)
+    mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
+    whole = score_frames(scorer, mapped, index_of(11), JOBS, subset="test", folder=tmp_path / "whole")
+    picked = index_of(11).iloc[[9, 2, 5]]
+    some = score_frames(scorer, mapped, picked, JOBS, subset="test", folder=tmp_path / "some")
+    assert some["image_id"].iloc[:3].tolist() == ["image 9", "image 2", "image 5"]
+    key = ["image_id", "detector", "threshold_percentile"]
+    both = some.merge(whole, on=key, suffixes=("", "_whole"))
+    assert len(both) == len(some) == 3 * 6
+    np.testing.assert_allclose(both["score"], both["score_whole"], rtol=2e-6)
+
+
+def test_surprise_of_rows(scorer: Detectors, frames: np.ndarray) -> None:
+    codes = scorer.autoencoder.encode(images_of(frames))
+    expected = code_nll(scorer.prior.logits(codes), codes).numpy()[[7, 0, 3, 4, 10]]
+    np.testing.assert_allclose(surprise(scorer, frames, np.array([7, 0, 3, 4, 10])), expected, atol=1e-5)
+
+
+def test_the_next_chunk_is_read_while_this_one_is_used(frames: np.ndarray) -> None:
+    pieces = [np.array([3, 1]), np.array([0]), np.array([5, 6, 7])]
+    found = [part.numpy() for part in load_ahead(frames, pieces, torch.device("cpu"))]
+    for part, rows in zip(found, pieces, strict=True):
+        np.testing.assert_array_equal(part, frames[rows])
+    assert list(load_ahead(frames, [], torch.device("cpu"))) == []
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_share_the_chunks(scorer: Detectors, frames: np.ndarray, tmp_path, monkeypatch, size: int) -> None:
+    alone = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "alone")
+    made = []
+    for rank in range(size):
+        monkeypatch.setattr(chunks, "process", lambda rank=rank: chunks_process(rank, size))
+        before = set((tmp_path / "shared").glob("*"))
+        if rank < size - 1:  # the others' chunks are not there yet
+            with pytest.raises(FileNotFoundError):
+                score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "shared")
+        else:
+            together = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "shared")
+        made.append(len(set((tmp_path / "shared").glob("*")) - before))
+    assert made == {2: [2, 1], 3: [1, 1, 1]}[size]
+    pd.testing.assert_frame_equal(together, alone)
+
+
+def chunks_process(rank: int, size: int):
+    from vqad_lib.distributed import Process
+
+    return Process(rank, size, rank)
