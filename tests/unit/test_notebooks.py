@@ -179,7 +179,7 @@ def test_declared_outputs_follow_the_contracts(name):
     """Each placeholder is a parameter, each stage of a notebook writes files of its own, in the agreed folders."""
     own = [parameter for parameter in parameters(FOLDER / f"{name}.ipynb") if parameter not in COMMON]
     templates = [
-        r"figures/\{profile\}/(\{replicate_folder\})?(figure_\d\d|[a-z_{}]+)\.png",
+        r"figures/\{profile\}/(\{replicate_folder\})?(figure_\d\d|[a-z][a-z\d_{}]+)\.png",
         r"reports/\{profile\}/tables/(table_\d\d|[a-z][a-z\d_{}]+)\.csv",
         r"reports/\{profile\}/scores/\{replicate_folder\}\{protocol\}/\{autoencoder\}_\{prior\}\.parquet",
         r"reports/\{profile\}/scores/[a-z]+/[a-z_{}]+\.parquet",
