@@ -14,15 +14,18 @@ SEEDS ?=
 PERCEPTUAL ?=
 JOBS ?=
 DEVICES ?=
+NETWORKS ?=
 PYTHON ?=
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
 ifeq ($(PYTHON),)
   PY := .venv/bin/python
   ENVIRONMENT := .venv/.ready
+  EXTRAS := .venv/.ready-extra
 else
   PY := $(PYTHON)
   ENVIRONMENT :=
+  EXTRAS :=
 endif
 BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(shell \
   $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
@@ -33,7 +36,7 @@ export VQAD_DEVICES = $(DEVICES)
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help paper results fidelity measured test smoke nbval lint data lab report clean lock notebooks
+.PHONY: help paper results fidelity measured test smoke nbval lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -43,6 +46,7 @@ help:
 	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
 	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
+	@echo '          NETWORKS=auto|trained|random (of make bench)'
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
@@ -55,17 +59,25 @@ help:
 	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@
 
+# other people's networks, for comparisons; without them the rest is measured all the same
+.venv/.ready-extra: requirements-extra.lock .venv/.ready
+	@echo 'setup     adding MONAI and Anomalib to .venv, for comparisons (about 0.4 GB, half a minute)'
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-extra.lock \
+	  && touch $@ || echo 'note      could not add them; their rows will be left out' >&2
+
 # -- results ---------------------------------------------------------------------------------------------------------
 ## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
 paper: GOAL := results
 ## fidelity: measure what each choice of docs/fidelity.md does to the numbers; trains some ten networks more
 fidelity: GOAL := measured
 paper fidelity: $(ENVIRONMENT)
-	@$(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	  --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"
-	@started=$$(date +%s); jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); \
-	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) $(GOAL) \
-	   && echo "finished  $$(( ($$(date +%s) - started) / 60 )) min $$(( ($$(date +%s) - started) % 60 )) s"
+	@started=$$(date +%s); \
+	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
+	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
+	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); profile=$$(sed -n 's/^override PROFILE := //p' $(DERIVED)/run.mk); \
+	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) $(GOAL); \
+	 seconds=$$(( $$(date +%s) - started )); \
+	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$profile/index.html"
 
 ifneq ($(wildcard $(DERIVED)/run.mk),)
 ifneq ($(filter results report measured,$(MAKECMDGOALS)),)
@@ -116,6 +128,11 @@ endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
 $(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+# Anomalib is added for this stage alone, and never for the smoke profile; once it is there, the stage is looked at again
+ANOMALIB := $(or $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS)),$(wildcard $(shell $(PY) -c \
+  'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/anomalib/__init__.py))
+$(M)/11_baselines.json: $(ANOMALIB)
+$(eval $(call results_rule,11_baselines,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
 
 # Tables 3 and 4, Figure 5. $(1) latent dimension, $(2) codebook size; one may be that of the profile's own networks
@@ -135,6 +152,7 @@ $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
 
 export VQAD_STAGES := $(STAGES)
 results: $(M)/report.json
+	@:
 $(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2)
 	@$(PY) -m vqad_lib finish && touch $@
 
@@ -155,6 +173,11 @@ measured: $(M)/13_fidelity.json
 report: $(ENVIRONMENT)
 	@test -f $(DERIVED)/run.mk || { echo 'error: no run yet; make paper first' >&2; exit 1; }
 	@$(PY) -m vqad_lib finish
+
+## bench: measure seconds, images per second and memory, beside other libraries: reports/bench
+bench: $(ENVIRONMENT) $(EXTRAS)
+	@$(PY) -m vqad_lib bench --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
+	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --networks "$(NETWORKS)"
 
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
 data: $(ENVIRONMENT)
@@ -188,9 +211,11 @@ notebooks: $(ENVIRONMENT)
 lint: $(ENVIRONMENT)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check --quiet .
 
-## lock: resolve requirements.in anew into requirements.lock (needs uv)
+## lock: resolve requirements.in anew into requirements.lock, then requirements-extra.in beside it (needs uv)
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 lock:
-	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q requirements.in -o requirements.lock
+	@$(LOCK) requirements.in -o requirements.lock
+	@$(LOCK) requirements-extra.in -c requirements.lock -o requirements-extra.lock
 
 ## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, not .venv)
 clean:

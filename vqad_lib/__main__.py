@@ -1,4 +1,5 @@
-"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score}`. People type make instead.
+"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score,bench}`. People type make
+instead.
 
 `train` and `score` are what torchrun and srun start too, once per device.
 """
@@ -15,7 +16,14 @@ def main() -> int:
     """Run one command; a `VqadError` becomes one line on stderr and exit status 1."""
     arguments = _parser().parse_args()
     try:
-        commands = {"choose": _choose, "stage": _stage, "finish": _finish, "train": _work, "score": _work}
+        commands = {
+            "choose": _choose,
+            "stage": _stage,
+            "finish": _finish,
+            "train": _work,
+            "score": _work,
+            "bench": _bench,
+        }
         commands[arguments.command](arguments)
     except VqadError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -44,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
         work.add_argument("--protocol", required=True, choices=["paper", "official"])
         for option in ("profile", "dataset", "data-root", "seed", "perceptual"):
             work.add_argument(f"--{option}", help="as the last make paper, unless --profile is given")
+        work.add_argument("--replicate", default="0", help="how many seeds after the given one; see make SEEDS=")
+    bench = commands.add_parser("bench", help="measure what it costs")
+    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "networks"):
+        bench.add_argument(f"--{option}", default="")
     return parser
 
 
@@ -80,9 +92,17 @@ def _finish(_arguments: argparse.Namespace) -> None:
 def _work(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.work import work
 
-    options = {key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
+    keys = ("profile", "dataset", "data_root", "seed", "perceptual", "replicate")
+    options = {key: getattr(arguments, key) for key in keys}
     names = {key: getattr(arguments, key) for key in ("autoencoder", "prior", "protocol")}
     work(repository_root(), arguments.command, options=options, **names)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from vqad_lib.workflow.bench import bench
+
+    given = {key: value for key, value in vars(arguments).items() if key != "command"}
+    bench(repository_root(), given)
 
 
 if __name__ == "__main__":

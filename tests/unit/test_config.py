@@ -148,6 +148,14 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("evaluation.unsupervised_percentile", 33, "evaluation.unsupervised_percentile"),
         ("evaluation.normal_quantile", 1.5, "evaluation.normal_quantile"),
         ("evaluation.bootstrap_resamples", 0, "evaluation.bootstrap_resamples"),
+        ("baselines.ganomaly.epochs", 0, "baselines.ganomaly.epochs"),
+        ("baselines.ganomaly.batch_size", 1, "baselines.ganomaly.batch_size"),
+        ("baselines.ganomaly.learning_rate", 0, "baselines.ganomaly.learning_rate"),
+        ("baselines.dfkde.pca_components", 1, "baselines.dfkde.pca_components"),
+        ("baselines.pixel_variance_floor", 0, "baselines.pixel_variance_floor"),
+        ("benchmarks.repeats", 0, "benchmarks.repeats"),
+        ("benchmarks.scaling_grids", [], "benchmarks.scaling_grids"),
+        ("benchmarks.memory_images", [100, 0], "benchmarks.memory_images"),
     ],
 )
 def test_value_that_nothing_can_be_built_from_is_named(

@@ -24,7 +24,8 @@ def write_profiles(root: Path) -> None:
     smoke = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     smoke["data"] |= {
         "image_size_px": 16,
-        "synthetic": {"train_clips": 2, "test_clips": 1, "frames_per_clip": 4, "seed": 0},
+        "synthetic": {"train_clips": 2, "test_clips": 1, "frames_per_clip": 12, "seed": 0},
+        "official_validation_clips": 1,
     }
     (root / "profiles").mkdir()
     for name, dataset in (("smoke", "synthetic"), ("demo", "auto"), ("paper", "auto")):
@@ -33,15 +34,15 @@ def write_profiles(root: Path) -> None:
 
 
 def write_ped2(folder: Path) -> Path:
-    """The official layout with three clips of four small frames."""
+    """The official layout with three clips of twelve small frames."""
     for part, count in (("Train", 2), ("Test", 1)):
         for clip in range(1, count + 1):
             place = folder / part / f"{part}{clip:03d}"
             place.mkdir(parents=True)
-            for frame in range(1, 5):
+            for frame in range(1, 13):
                 pixels = np.full((12, 18), 40 * clip + frame, dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{frame:03d}.tif")
-    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:3];\n")
+    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:9];\n")
     return folder
 
 

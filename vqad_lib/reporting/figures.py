@@ -27,6 +27,11 @@ COLOURS = {
     "VQ-GAN": "#CC79A7",
     "normal": "#0072B2",
     "anomalous": "#D55E00",
+    # Tol (2021), "muted", and black and grey where there is no network
+    "Ganomaly": "#882255",
+    "DFKDE": "#999933",
+    "nearest training frame": "#000000",
+    "per-pixel mean and variance": "#777777",
 }
 FULL_NAMES = {
     "VP": "VQ-VAE + PixelSNAIL",

@@ -4,25 +4,19 @@ The page is a function of the files under reports/<profile> and figures/<profile
 random numbers, so the same inputs give the same bytes.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup, escape
-from PIL import Image
 
-from vqad_lib.errors import VqadError
 from vqad_lib.files import write_text
-from vqad_lib.reporting.comparison import comparison_rows, html_table
+from vqad_lib.reporting.comparison import comparison_rows
+from vqad_lib.reporting.page import fact_lines, figure_body, page_template, table_body
 from vqad_lib.reporting.paper_numbers import FIGURE_NUMBERS, TABLE_NUMBERS, Kind, caption_record
-from vqad_lib.reporting.tables import labels_of, load_notes, load_table
 
 SUMMARY_COLUMNS = ["table", "row", "column", "reported", "ours_paper_protocol", "ours_sound", "difference"]
 SECTIONS = {"3.1": "Architecture", "3.9": "Capacity", "4.3": "Results", "5.1": "Running time, light against full"}
-_SUFFIX_TITLES = {"_official": "Official split", "_paper": "The paper's split"}
 
 
 def build_report(
@@ -53,9 +47,9 @@ def build_report(
     summary = pd.DataFrame(
         [row for number in TABLE_NUMBERS for row in comparison_rows(number, tables)], columns=SUMMARY_COLUMNS
     )
-    page = _template().render(
+    page = page_template("report.html.j2").render(
         profile=provenance.get("profile", reports.name),
-        facts=_facts(provenance),
+        facts=fact_lines(provenance),
         random_network="random" in str(provenance.get("perceptual", "")).lower(),
         perceptual=provenance.get("perceptual", ""),
         groups=_groups(entries),
@@ -68,18 +62,6 @@ def build_report(
     write_text(reports / "summary.csv", summary.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     write_text(reports / "index.html", page)
     return reports / "index.html"
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vqad_lib.reporting", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["lambdas"] = lambda text: Markup(re.sub(r"λ_(\w+)", r"λ<sub>\1</sub>", str(escape(text))))
-    return environment.get_template("report.html.j2")
 
 
 def _entry(kind: Kind, number: int) -> dict[str, Any]:
@@ -112,43 +94,17 @@ def _table_entry(number: int, folder: Path) -> dict[str, Any]:
     entry = _entry("table", number)
     for path in sorted(folder.glob(f"table_{number:02d}*.csv"), key=lambda path: path.stem):
         suffix = path.stem.removeprefix(f"table_{number:02d}")
-        entry["bodies"].append(_table_body(folder, number, suffix, None))
+        entry["bodies"].append(table_body(folder, number, suffix, None))
     entry["present"] = bool(entry["bodies"])
     return entry
-
-
-def _table_body(folder: Path, number: int, suffix: str, name: str | None) -> dict[str, Any]:
-    frame = load_table(folder, number, suffix, name)
-    labels = labels_of(frame)
-    stem = name if name is not None else f"table_{number:02d}"
-    return {
-        "kind": "table",
-        "variant": _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " ").capitalize()),
-        "html": html_table(frame, table=number if name is None else None),
-        "labels": labels.line() if labels else "",
-        "notes": load_notes(folder, number, suffix, name),
-        "csv": f"tables/{stem}{suffix}.csv",
-    }
 
 
 def _figure_entry(number: int, folder: Path, reports: Path) -> dict[str, Any]:
     entry = _entry("figure", number)
     for path in sorted(folder.glob(f"figure_{number:02d}*.png"), key=lambda path: path.stem):
-        entry["bodies"].append(_figure_body(path, reports, f"{entry['title']}: {entry['caption']}"))
+        entry["bodies"].append(figure_body(path, reports, f"{entry['title']}: {entry['caption']}"))
     entry["present"] = bool(entry["bodies"])
     return entry
-
-
-def _figure_body(path: Path, reports: Path, alt: str) -> dict[str, Any]:
-    try:
-        with Image.open(path) as image:
-            width_px, height_px = image.size
-    except OSError as error:
-        raise VqadError(f"cannot read {path}: {error}; delete it and run its notebook again") from error
-    link = Path(os.path.relpath(path, reports)).as_posix()
-    pdf = link.removesuffix(".png") + ".pdf" if path.with_suffix(".pdf").exists() else ""
-    # drawn at 200 dpi: half its pixels is its size on a page at 100 dpi
-    return {"kind": "figure", "src": link, "pdf": pdf, "alt": alt, "width": width_px // 2, "height": height_px // 2}
 
 
 def _extras(tables: Path, figures: Path, reports: Path) -> list[dict[str, Any]]:
@@ -161,7 +117,7 @@ def _extras(tables: Path, figures: Path, reports: Path) -> list[dict[str, Any]]:
         entry = entries.setdefault(name, {"key": name, "title": _title(name), "bodies": []})
         is_table = path.suffix == ".csv"
         entry["bodies"].append(
-            _table_body(tables, 0, "", name) if is_table else _figure_body(path, reports, entry["title"])
+            table_body(tables, 0, "", name) if is_table else figure_body(path, reports, entry["title"])
         )
     return list(entries.values())
 
@@ -169,6 +125,7 @@ def _extras(tables: Path, figures: Path, reports: Path) -> list[dict[str, Any]]:
 _TITLES = {
     "data_card": "Data card: sizes and class balance of each split",
     "leak": "The leak: how near test frames are to training frames",
+    "leak_in_time": "The leak in time: AUROC by distance to the training frames",
     "official_auroc": "Split official: AUROC, averaged in each way in use",
     "threshold_sweeps": "Percentiles of λ on validation, ours beside the paper’s",
 }
@@ -205,21 +162,6 @@ def _groups(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
             groups.append({"title": title, "entries": []})
         groups[-1]["entries"].append(entry)
     return groups
-
-
-def _facts(provenance: dict[str, Any]) -> list[tuple[str, str]]:
-    order = ("profile", "dataset", "perceptual", "hardware", "seeds", "seed", "time", "code", "versions")
-    keys = [key for key in order if key in provenance] + sorted(key for key in provenance if key not in order)
-    names = {"dataset": "data", "perceptual": "perceptual network"}
-    return [(names.get(key, key.replace("_", " ")), _fact(provenance[key])) for key in keys]
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_fact(part) for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _agreement(summary: pd.DataFrame) -> dict[str, Any]:

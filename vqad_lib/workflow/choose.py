@@ -6,12 +6,15 @@ The choice is written to data/derived/run.json, which every stage depends on; it
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from vqad_lib.baselines.labels import weights_file as backbone_file
 from vqad_lib.data.sources import choose_dataset
-from vqad_lib.data.splits import available_protocols
+from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
+from vqad_lib.losses.labels import weights_file
 from vqad_lib.workflow.fidelity_choices import measurements
 from vqad_lib.workflow.launch import devices_to_start
 from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
@@ -32,17 +35,16 @@ def choose(
     Raises:
         VqadError: the profile or the data are not usable.
     """
+    seed_count, devices, asked_jobs = _count("SEEDS", seeds), devices_to_start(), jobs and _count("JOBS", jobs)
     cuda = _has_cuda()
     name, why = _profile(root, profile, dataset, data_root, cuda)
     loaded = configured(name, seed=seed, perceptual=perceptual)
+    weights_file(loaded.gan.perceptual_weights)
+    backbone_file(loaded.baselines.dfkde.weights)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
-    if jobs and not (jobs.isdigit() and int(jobs)):
-        raise VqadError(f"JOBS must be a whole number of at least 1, got {jobs!r}")
-    if seeds and not (seeds.isdigit() and int(seeds)):
-        raise VqadError(f"SEEDS must be a whole number of at least 1, got {seeds!r}")
-    seed_count = int(seeds or 1)
-    devices = devices_to_start()
-    job_count = int(jobs) if jobs else (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
+    for results in ("reports", "figures"):
+        _check_writable(root / results / name)
+    job_count = asked_jobs or (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
     shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
@@ -53,6 +55,9 @@ def choose(
     _warn_of_other_data(root, name, chosen)
     # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
     frames = load_frames(root, loaded, chosen, str(folder or ""))
+    for protocol in available_protocols(chosen):
+        options = {"seed": loaded.data.split_seed, "validation_clips": loaded.data.official_validation_clips}
+        split_frames(frames.index, protocol=protocol, **options)
     settings = {
         "profile": name,
         "dataset": chosen,
@@ -72,6 +77,12 @@ def choose(
     variables["FIDELITY"] = " ".join(map("/".join, measurements(loaded, available_protocols(chosen))))
     write_text(root / "data" / "derived" / "run.mk", "".join(f"override {k} := {v}\n" for k, v in variables.items()))
     return settings
+
+
+def _count(name: str, value: str) -> int:
+    if value and not (value.isdigit() and int(value)):
+        raise VqadError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value or 1)
 
 
 def _forget_incomplete(root: Path, profile: str) -> None:
@@ -95,6 +106,18 @@ def _profile(root: Path, profile: str, dataset: str, data_root: str, cuda: bool)
         "demo",
         f"no {missing} here, and both are needed for the paper's sizes; all the same: make paper PROFILE=paper",
     )
+
+
+def _check_writable(folder: Path) -> None:
+    """Find out before hours of training, and by trying: permissions do not tell all, least of all to root."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise VqadError(
+            f"cannot write {folder}: {error.strerror}; make the folder writable or move away what is in its place"
+        ) from error
 
 
 def _has_cuda() -> bool:
