@@ -168,6 +168,36 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CapacityConfig:
+    """Tables 3 and 4: VQ-GAN and Transformer at other sizes; Figure 5: one that is larger than it should be.
+
+    `latent_dims` are tried with `codebook_size`, `codebook_sizes` with `latent_dim`. `max_epochs` caps the training of
+    each of these networks below the profile's own; null leaves that.
+    """
+
+    __pydantic_config__ = _STRICT
+    latent_dims: tuple[int, ...]
+    codebook_sizes: tuple[int, ...]
+    latent_dim: int
+    codebook_size: int
+    large_latent_dim: int
+    large_codebook_size: int
+    max_epochs: int | None
+
+    @property
+    def large(self) -> tuple[int, int]:
+        """The (latent dimension, codebook size) of Figure 5."""
+        return self.large_latent_dim, self.large_codebook_size
+
+    @property
+    def variants(self) -> tuple[tuple[int, int], ...]:
+        """Each (latent dimension, codebook size) once: those of Table 3, of Table 4, and of Figure 5."""
+        along = [(dim, self.codebook_size) for dim in self.latent_dims]
+        along += [(self.latent_dim, size) for size in self.codebook_sizes]
+        return tuple(dict.fromkeys([*along, self.large]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
     """How running times are measured (Tables 10 and 25-27).
 
@@ -256,6 +286,7 @@ class Profile:
     training: TrainingConfigs
     detectors: DetectorConfig
     evaluation: EvaluationConfig
+    capacity: CapacityConfig
     speed: SpeedConfig
     baselines: BaselinesConfig
     benchmarks: BenchmarkConfig
@@ -373,6 +404,10 @@ def _problems(profile: Profile) -> dict[str, bool]:
         "baselines.ganomaly.learning_rate: must be above 0": not profile.baselines.ganomaly.learning_rate > 0,
         "baselines.dfkde.pca_components: must be at least 2": profile.baselines.dfkde.pca_components < 2,
         "baselines.pixel_variance_floor: must be above 0": not profile.baselines.pixel_variance_floor > 0,
+        "capacity: sizes and max_epochs must be at least 1": (
+            min([size for variant in profile.capacity.variants for size in variant]) < 1
+            or (profile.capacity.max_epochs is not None and profile.capacity.max_epochs < 1)
+        ),
         "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
         **{f"benchmarks.{key}: must list whole numbers of at least 1": found for key, found in _lists(profile).items()},
     }

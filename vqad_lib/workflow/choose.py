@@ -15,6 +15,7 @@ from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.losses.labels import weights_file
+from vqad_lib.workflow.fidelity_choices import measurements
 from vqad_lib.workflow.launch import devices_to_start
 from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
 
@@ -72,6 +73,8 @@ def choose(
         write_json(path, settings)
     variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
     variables["REPLICATES"] = " ".join(map(str, range(1, seed_count)))
+    variables["CAPACITY"] = " ".join(f"{dim}/{size}" for dim, size in loaded.capacity.variants)
+    variables["FIDELITY"] = " ".join(map("/".join, measurements(loaded, available_protocols(chosen))))
     write_text(root / "data" / "derived" / "run.mk", "".join(f"override {k} := {v}\n" for k, v in variables.items()))
     return settings
 
