@@ -80,8 +80,6 @@ def test_the_noise_is_that_of_the_first_restoration(tiny_prior):
     codes, name = grid_of_codes(), "Test004/105"
     restored, (threshold,), _ = restore_counts(tiny_prior, codes, noise=noise(name), counts=(HW,))
     draws = addressed_uniforms(seed=0, image_ids=[name], n_restorations=3, grid=GRID)
-    whole = restore(
-        tiny_prior, codes[None], threshold_nats=threshold, noise=draws, recompute="after_every_replacement"
-    )
+    whole = restore(tiny_prior, codes[None], threshold_nats=threshold, noise=draws, recompute="after_every_replacement")
     assert torch.equal(restored[0], whole[0, 0])
     assert not np.array_equal(whole[0, 0], whole[0, 1])

@@ -185,14 +185,14 @@ def _of(i: int, n: int) -> str:
 
 def _tall(entries: list[Entry]) -> float:
     """Height of a chain with the gap behind it, inches."""
-    return sum(height_of(title, *details) + _GAP_IN for title, details, _ in entries)
+    return sum(height_of(*details) + _GAP_IN for _, details, _ in entries)
 
 
 def chain(sheet: Sheet, x: float, top: float, entries: list[Entry], *, width: float) -> list[Box]:
     """Boxes one beneath the other, joined by arrows; the first hangs from `top`."""
     boxes: list[Box] = []
     for title, details, kind in entries:
-        height = height_of(title, *details)
+        height = height_of(*details)
         boxes.append(sheet.box(x, top - height / 2, title, *details, width=width, kind=kind))
         if len(boxes) > 1:
             sheet.arrow(boxes[-2].bottom, boxes[-1].top)

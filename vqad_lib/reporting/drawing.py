@@ -64,7 +64,7 @@ class Sheet:
 
     def box(self, x: float, y: float, title: str, *details: str, width: float, kind: Kind = "layer") -> Box:
         """A box around a title and lines of small print, centred on (x, y), as tall as they need."""
-        made = Box(x, y, width, height_of(title, *details))
+        made = Box(x, y, width, height_of(*details))
         fill, edge = _FILLS[kind]
         shape = FancyBboxPatch(
             (made.left[0], made.bottom[1]),
@@ -84,16 +84,11 @@ class Sheet:
             at -= _LINE_IN[size] / 2
         return made
 
-    def arrow(self, *points: tuple[float, float], head: bool = True) -> None:
+    def arrow(self, *points: tuple[float, float]) -> None:
         """A line through the points, with a head at the last one."""
-        for start, end in zip(points[:-2], points[1:-1], strict=True):
-            self.axes.plot(*zip(start, end, strict=True), color=_INK, linewidth=0.9, solid_capstyle="round", zorder=1)
-        style = "-|>,head_length=3.2,head_width=1.6" if head else "-"
-        self.axes.add_patch(
-            FancyArrowPatch(
-                points[-2], points[-1], arrowstyle=style, color=_INK, linewidth=0.9, shrinkA=0, shrinkB=0, zorder=1
-            )
-        )
+        self.axes.plot(*zip(*points[:-1], strict=True), color=_INK, linewidth=0.9, solid_capstyle="round", zorder=1)
+        style = {"arrowstyle": "-|>,head_length=3.2,head_width=1.6", "shrinkA": 0, "shrinkB": 0}
+        self.axes.add_patch(FancyArrowPatch(points[-2], points[-1], color=_INK, linewidth=0.9, zorder=1, **style))
 
     def plus(self, x: float, y: float) -> Box:
         """The sign of an addition."""
@@ -128,6 +123,6 @@ class Sheet:
         self.axes.text(x, y, text, fontsize=size, ha=ha, color=_INK, zorder=3, **{"va": "center", **style})
 
 
-def height_of(title: str, *details: str) -> float:
-    """How tall a box with this text is, inches."""
+def height_of(*details: str) -> float:
+    """How tall a box with a title and this small print is, inches."""
     return 0.1 + _LINE_IN[8.0] + _LINE_IN[6.5] * len(details)

@@ -1,5 +1,7 @@
 """Restorations of several models side by side (Figures 12-15): frames across, restorations down, a panel a model."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,7 +28,7 @@ def restoration_panels(
         models: "VP", "VT", "GP", "GT" or some of them -> (N, n, 3, H, W) uint8. VQ-VAE's stand on the left, VQ-GAN's
             on the right; PixelSNAIL's above the transformer's.
         column_titles: n names of frames.
-        notes: model -> small print beside its name; of a model that is not in `models`, the words in its place.
+        notes: model -> small print beside its name.
 
     Raises:
         VqadError: nothing to draw, or the arrays do not belong together.
@@ -45,21 +47,30 @@ def restoration_panels(
         titles = column_titles
         _row(figure, originals, left, tops[0] - _TITLES_IN, cell, label="original" if not side else "", titles=titles)
         for name, top in zip(of, tops[1:], strict=False):
-            _panel_heading(figure, left, top, name, notes.get(name, ""), drawn=name in models)
-            for j, images in enumerate(models.get(name, ())):
+            if name not in models:
+                continue
+            _panel_heading(figure, left, top, name, notes.get(name, ""), width=n * cell - _GAP_IN)
+            for j, images in enumerate(models[name]):
                 label = f"restored {j + 1}" if not side else ""
                 _row(figure, images, left, top - _HEADING_IN - j * cell, cell, label=label)
     return figure
 
 
 def _row(
-    figure: Figure, images: NDArray, left: float, top: float, cell: float, *, label: str, titles: list[str] | None = None
+    figure: Figure,
+    images: NDArray,
+    left: float,
+    top: float,
+    cell: float,
+    *,
+    label: str,
+    titles: list[str] | None = None,
 ) -> None:
     """Images in a row, (n, 3, H, W), from the upper left corner (left, top), inches from the lower left."""
     axes = [_axes(figure, left + i * cell, top - cell, cell - _GAP_IN) for i in range(len(images))]
     for axis, image in zip(axes, images, strict=True):
         axis.imshow(image.transpose(1, 2, 0))  # 3 H W -> H W 3
-    for axis, title in zip(axes, titles or [], strict=False):
+    for axis, title in zip(axes, titles, strict=False):
         axis.set_title(title, fontsize=6.5, pad=2)
     if label:
         axes[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=5, fontsize=7.5)
@@ -74,11 +85,8 @@ def _axes(figure: Figure, left: float, bottom: float, size: float) -> Axes:
     return axis
 
 
-def _panel_heading(figure: Figure, left: float, top: float, name: str, note: str, *, drawn: bool) -> None:
+def _panel_heading(figure: Figure, left: float, top: float, name: str, note: str, *, width: float) -> None:
     width_in, height_in = figure.get_size_inches()
     y = (top - _HEADING_IN + 0.06) / height_in
-    text = f"{FULL_NAMES[name]} ({name})" if drawn else f"{name}: {note}"
-    figure.text(left / width_in, y, text, fontsize=8.5, weight="bold" if drawn else "normal", va="bottom")
-    if drawn and note:
-        right = (left + (_WIDTH_IN - 0.05 - _LABELS_IN - _BETWEEN_IN) / 2 - _GAP_IN) / width_in
-        figure.text(right, y, note, fontsize=7, ha="right", va="bottom")
+    figure.text(left / width_in, y, f"{FULL_NAMES[name]} ({name})", fontsize=8.5, weight="bold", va="bottom")
+    figure.text((left + width) / width_in, y, note, fontsize=7, ha="right", va="bottom")

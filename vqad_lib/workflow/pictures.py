@@ -117,13 +117,13 @@ def restored_by_count(scorer: Detectors, frames: Frames, counts: tuple[int, ...]
     grids, rows = [], []
     for codes, image_id in zip(scorer.encode(frames.images), frames.ids, strict=True):
         noise = addressed_uniforms(seed=scorer.seed, image_ids=[image_id], n_restorations=1, grid=tuple(codes.shape))
-        restored, nats, replaced = restore_counts(scorer.prior, codes, noise=noise[0, 0].to(codes.device), counts=counts)
+        first = noise[0, 0].to(codes.device)
+        restored, nats, replaced = restore_counts(scorer.prior, codes, noise=first, counts=counts)
         grids.append(restored)
         changed = (restored != codes).flatten(1).sum(1).tolist()
-        for wanted, *found in zip(counts, replaced, changed, nats, strict=True):
-            rows.append({"image_id": image_id, "wanted": wanted})
-            rows[-1] |= dict(zip(("replaced", "changed", "threshold_nats"), found, strict=True))
-    return to_uint8(scorer.decode(torch.stack(grids, 1))), pd.DataFrame(rows)
+        rows += [(image_id, *found) for found in zip(counts, replaced, changed, nats, strict=True)]
+    table = pd.DataFrame(rows, columns=["image_id", "wanted", "replaced", "changed", "threshold_nats"])
+    return to_uint8(scorer.decode(torch.stack(grids, 1))), table
 
 
 @torch.no_grad()
