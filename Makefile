@@ -128,6 +128,7 @@ endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
 $(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+$(eval $(call results_rule,09_restorations,$(SCORED_paper)))
 # Anomalib is added for this stage alone, and never for the smoke profile; once it is there, the stage is looked at again
 ANOMALIB := $(or $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS)),$(wildcard $(shell $(PY) -c \
   'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/anomalib/__init__.py))

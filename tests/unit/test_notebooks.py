@@ -44,6 +44,7 @@ BEFORE = {
     "13_fidelity_measure": ["04_score"],
     "13_fidelity": ["13_fidelity_measure"],
     "11_baselines": ["04_score"],
+    "09_restorations": ["04_score"],
 }
 ASIDE = {"13_fidelity_measure", "13_fidelity"}  # of make fidelity, not of make paper
 CODE_LINES_AT_MOST = 70
@@ -267,7 +268,7 @@ def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, 
 @pytest.mark.parametrize("protocols", ["paper official", "paper"])
 def test_make_knows_every_stage(tmp_path, protocols):
     seen, before, last = made(tmp_path, protocols, "results")
-    assert len(seen) == 8 + 10 * len(protocols.split()) + 2 + 1
+    assert len(seen) == 9 + 10 * len(protocols.split()) + 2 + 1
     assert before == {name: set(BEFORE.get(name, [])) for name in STAGES if name not in ASIDE}
     assert seen[-1] == "08_seconds_per_image", "times are taken when nothing else runs"
     assert last.count("-m vqad_lib finish") == 1
