@@ -1,7 +1,5 @@
 """Restorations of several models side by side (Figures 12-15): frames across, restorations down, a panel a model."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
