@@ -1,4 +1,5 @@
-"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score}`. People type make instead.
+"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score,bench}`. People type make
+instead.
 
 `train` and `score` are what torchrun and srun start too, once per device.
 """
@@ -15,7 +16,14 @@ def main() -> int:
     """Run one command; a `VqadError` becomes one line on stderr and exit status 1."""
     arguments = _parser().parse_args()
     try:
-        commands = {"choose": _choose, "stage": _stage, "finish": _finish, "train": _work, "score": _work}
+        commands = {
+            "choose": _choose,
+            "stage": _stage,
+            "finish": _finish,
+            "train": _work,
+            "score": _work,
+            "bench": _bench,
+        }
         commands[arguments.command](arguments)
     except VqadError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -30,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vqad_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     choose = commands.add_parser("choose", help="pick profile and data, and say why")
-    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "jobs"):
+    for option in ("profile", "dataset", "data-root", "seed", "seeds", "perceptual", "jobs"):
         choose.add_argument(f"--{option}", default="")
     stage = commands.add_parser("stage", help="execute one notebook if it is out of date")
     stage.add_argument("notebook")
@@ -44,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
         work.add_argument("--protocol", required=True, choices=["paper", "official"])
         for option in ("profile", "dataset", "data-root", "seed", "perceptual"):
             work.add_argument(f"--{option}", help="as the last make paper, unless --profile is given")
+        work.add_argument("--replicate", default="0", help="how many seeds after the given one; see make SEEDS=")
+    bench = commands.add_parser("bench", help="measure what it costs")
+    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "networks"):
+        bench.add_argument(f"--{option}", default="")
     return parser
 
 
@@ -51,7 +63,8 @@ def _choose(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.choose import choose
 
     options = {
-        key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual", "jobs")
+        key: getattr(arguments, key)
+        for key in ("profile", "dataset", "data_root", "seed", "seeds", "perceptual", "jobs")
     }
     choose(repository_root(), **options)
 
@@ -79,9 +92,17 @@ def _finish(_arguments: argparse.Namespace) -> None:
 def _work(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.work import work
 
-    options = {key: getattr(arguments, key) for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
+    keys = ("profile", "dataset", "data_root", "seed", "perceptual", "replicate")
+    options = {key: getattr(arguments, key) for key in keys}
     names = {key: getattr(arguments, key) for key in ("autoencoder", "prior", "protocol")}
     work(repository_root(), arguments.command, options=options, **names)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from vqad_lib.workflow.bench import bench
+
+    given = {key: value for key, value in vars(arguments).items() if key != "command"}
+    bench(repository_root(), given)
 
 
 if __name__ == "__main__":

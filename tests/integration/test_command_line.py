@@ -28,7 +28,8 @@ def root(tmp_path: Path) -> Path:
     (root / "profiles").mkdir()
     profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8")) | {"name": "tiny"}
     profile["data"] |= {"dataset": "auto", "image_size_px": SIZE_PX}
-    profile["data"]["synthetic"] |= {"train_clips": 2, "test_clips": 1, "frames_per_clip": 4}
+    profile["data"]["synthetic"] |= {"train_clips": 2, "test_clips": 1, "frames_per_clip": 12}
+    profile["data"]["official_validation_clips"] = 1
     (root / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     return root
 
@@ -42,9 +43,11 @@ class Done:
     stderr: str
 
 
-def command(root: Path, *arguments: str, **environment: str) -> Done:
+def command(root: Path, *arguments: str, largest_file_bytes: int | None = None, **environment: str) -> Done:
     environment = os.environ | {"VQAD_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)} | environment
     line = [sys.executable, "-m", "vqad_lib", *arguments]
+    if largest_file_bytes is not None:  # writing beyond it fails in the middle of a file, as on a full disk
+        line = ["prlimit", f"--fsize={largest_file_bytes}", *line]
     done = subprocess.run(line, cwd=root, env=environment, capture_output=True, timeout=120, check=False)
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())  # text=True would make \r a new line
 
@@ -59,16 +62,16 @@ def shown(stderr: str) -> list[str]:
 
 
 def write_ped2(folder: Path) -> Path:
-    """The official layout: two training clips and one test clip of four frames each."""
+    """The official layout: two training clips and one test clip of twelve frames each."""
     rng = np.random.default_rng(0)
     for part, count in (("Train", 2), ("Test", 1)):
         for clip in range(1, count + 1):
             place = folder / part / f"{part}{clip:03d}"
             place.mkdir(parents=True)
-            for frame in range(1, 5):
+            for frame in range(1, 13):
                 pixels = rng.integers(0, 256, (24, 36), dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{frame:03d}.tif")
-    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:3];\n")
+    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:9];\n")
     return folder
 
 
@@ -142,8 +145,8 @@ def missing_frame(root: Path) -> tuple[list[str], str]:
 
 def interval_outside_the_clip(root: Path) -> tuple[list[str], str]:
     labels = write_ped2(root / "ped2") / "Test" / "UCSDped2.m"
-    labels.write_text(labels.read_text().replace("[2:3]", "[2:5]"))
-    return ["--data-root", "ped2"], f"{labels}: clip Test001: interval 2:5"
+    labels.write_text(labels.read_text().replace("[2:9]", "[2:13]"))
+    return ["--data-root", "ped2"], f"{labels}: clip Test001: interval 2:13"
 
 
 def unknown_key(root: Path) -> tuple[list[str], str]:
@@ -190,6 +193,36 @@ def derived_is_a_file(root: Path) -> tuple[list[str], str]:
     return [], f"cannot write {root / 'data' / 'derived'}"
 
 
+def absent_perceptual_file(root: Path) -> tuple[list[str], str]:
+    return ["--perceptual", "weights/vgg16.pth"], f"no file at {root / 'weights' / 'vgg16.pth'}; set gan.perceptual_"
+
+
+def absent_perceptual_file_in_the_profile(root: Path) -> tuple[list[str], str]:
+    edit_profile(root, lambda profile: profile["gan"].update(perceptual_weights="weights/vgg16.pth"))
+    return [], f"gan.perceptual_weights: no file at {root / 'weights' / 'vgg16.pth'}"
+
+
+def reports_cannot_be_written(root: Path) -> tuple[list[str], str]:
+    (root / "reports").write_text("in the way")
+    return [], f"cannot write {root / 'reports' / 'tiny'}: "
+
+
+def figures_cannot_be_written(root: Path) -> tuple[list[str], str]:
+    (root / "figures").mkdir()
+    (root / "figures" / "tiny").write_text("in the way")
+    return [], f"cannot write {root / 'figures' / 'tiny'}: "
+
+
+def too_few_images(root: Path) -> tuple[list[str], str]:
+    write_image_folder(root / "mine", normal=4)
+    return ["--data-root", "mine"], "split paper: validation has no normal images (4 normal and 10 anomalous in all)"
+
+
+def too_many_held_out_clips(root: Path) -> tuple[list[str], str]:
+    edit_profile(root, lambda profile: profile["data"].update(official_validation_clips=2))
+    return [], "data.official_validation_clips: 2 of 2 training clips cannot be held out"
+
+
 BAD_INPUT = [
     no_folder,
     file_for_a_folder,
@@ -208,6 +241,10 @@ BAD_INPUT = [
     seed_in_words,
     jobs_in_words,
     derived_is_a_file,
+    absent_perceptual_file,
+    absent_perceptual_file_in_the_profile,
+    reports_cannot_be_written,
+    figures_cannot_be_written,
 ]
 
 
@@ -224,6 +261,30 @@ def test_bad_input_is_one_line(root, spoil):
     assert not (root / "data" / "derived" / "run.mk").exists()
     assert not list(root.rglob("meta.json")), "prepared frames look whole"
     assert not list(root.rglob("*.part*")), "left something behind"
+
+
+@pytest.mark.parametrize("spoil", [too_few_images, too_many_held_out_clips], ids=lambda spoil: spoil.__name__)
+def test_split_that_cannot_be_made_is_one_line(root, spoil):
+    """The frames themselves are fine and stay prepared."""
+    arguments, expected = spoil(root)
+    done = choose(root, *arguments)
+    (line,) = shown(done.stderr)
+    assert done.returncode == 1
+    assert line.startswith(f"error: {expected}")
+    assert not (root / "data" / "derived" / "run.json").exists()
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
+def test_disk_that_fills_up_is_one_line_and_leaves_nothing(root):
+    arguments = ["choose", "--profile", "tiny", "--dataset", "synthetic"]
+    done = command(root, *arguments, largest_file_bytes=10_000)
+    lines = shown(done.stderr)
+    assert (done.returncode, len(lines)) == (1, 1), done.stderr
+    assert lines[0].startswith(f"error: cannot write {root / 'data' / 'derived' / 'frames' / 'synthetic_'}")
+    assert lines[0].endswith("; free space or make the folder writable, then run again")
+    assert [path for path in (root / "data").rglob("*") if path.is_file()] == []
+    assert list((root / "data" / "derived" / "frames").iterdir()) == []
+    assert command(root, *arguments).returncode == 0, "and with room it goes on"
 
 
 def test_good_input_passes_where_bad_input_fails(root):

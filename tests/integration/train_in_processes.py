@@ -1,7 +1,6 @@
-"""What the tests of several processes start, by itself or under torchrun: train small networks, then write what each
-process holds.
+"""What test_distributed.py starts, alone or in several processes: train small networks, and write what each one holds.
 
-    python train_in_processes.py FOLDER EPOCHS NETWORK...
+    python train_in_processes.py FOLDER NETWORK...
 
 Everything is float64, and single precision is made to be double: Adam divides a gradient by its own size, so that where
 a gradient is nothing but rounding (a bias before a normalisation, for example) float32 steps differ by whole learning
@@ -17,11 +16,11 @@ from safetensors.torch import save_file
 
 from vqad_lib.config import AutoencoderConfig, GanConfig, Gpt2Config, PixelSnailConfig, TrainingConfig
 from vqad_lib.distributed import joined, process
-from vqad_lib.losses.perceptual import PerceptualLoss
+from vqad_lib.files import write_json
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
-from vqad_lib.models.gpt2 import Gpt2
 from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser
 from vqad_lib.training import loop
 from vqad_lib.training.autoencoders import GanTraining, vqvae_objectives
 from vqad_lib.training.batches import Batches
@@ -30,24 +29,50 @@ from vqad_lib.training.parallel import bare
 from vqad_lib.training.priors import prior_objectives
 
 SMOKE = yaml.safe_load((Path(__file__).parents[2] / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
-IMAGES, CODES, BATCH = 19, 11, 6  # batches of 6, 6, 6, 1 and 6, 5: the shares of two processes are uneven, one is empty
+EPOCHS = 4
+ITEMS, BATCH = 19, 6  # batches of 6, 6, 6 and 1: of the last one, two processes have none and one row
+VALIDATION = 9  # 6 and 3
+
+restarted: list[int] = []
+restart = Quantiser._restart
+
+
+def count_and_restart(quantiser: Quantiser, z_e: torch.Tensor) -> None:
+    """Dead codes restart as ever, and are counted."""
+    restarted.append(int((quantiser.running_count < DEAD_BELOW).sum()))
+    restart(quantiser, z_e)
+
+
+class Roughness(torch.nn.Module):
+    """Stands in for LPIPS, which takes seconds to import: mean absolute difference of horizontal steps."""
+
+    def forward(self, images: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        return (images - reconstruction).diff(dim=-1).abs().mean()
+
+
+def autoencoder_of(**changes: object) -> tuple[VQAutoencoder, AutoencoderConfig]:
+    channels = tuple(SMOKE["autoencoder"]["channels"])
+    config = AutoencoderConfig(**SMOKE["autoencoder"] | {"channels": channels} | changes)
+    return VQAutoencoder(config), config
 
 
 def objectives_of(kind: str) -> list[Objective]:
-    """The objectives of a network of profile smoke, with first weights that are the same everywhere."""
+    """What trains a network of profile smoke, with first weights that are the same everywhere."""
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(**SMOKE["autoencoder"] | {"channels": tuple(SMOKE["autoencoder"]["channels"])})
-    if kind == "vqvae":
-        return vqvae_objectives(VQAutoencoder(autoencoder), autoencoder)
+    if kind == "vqvae":  # running averages, codebook from the first batch; so many codes, so soon dead, that some are
+        return vqvae_objectives(*autoencoder_of(codebook_size=256, codebook_decay=0.5))
     if kind == "vqgan":
+        model, config = autoencoder_of(
+            codebook_update="gradient", codebook_init_from_data=False, restart_dead_codes=False
+        )
+        judge, perceptual = PatchDiscriminator(channels=8, layers=2), Roughness()
         gan = GanConfig(**SMOKE["gan"] | {"discriminator_start_epoch": 2})
-        discriminator = PatchDiscriminator(channels=8, layers=2)
-        perceptual = PerceptualLoss(network="alex", weights="random")
-        training = GanTraining(VQAutoencoder(autoencoder), discriminator, perceptual, autoencoder=autoencoder, gan=gan)
-        return training.objectives()
+        return GanTraining(model, judge, perceptual, autoencoder=config, gan=gan).objectives()
     dropout = {"dropout": 0.1 if kind.endswith("_dropout") else 0.0}
     sizes = {"codebook_size": 32, "grid": (4, 5)}
     if kind.startswith("gpt2"):
+        from vqad_lib.models.gpt2 import Gpt2
+
         return prior_objectives(kind, Gpt2(Gpt2Config(**SMOKE["gpt2"] | dropout), **sizes))
     return prior_objectives(kind, PixelSnail(PixelSnailConfig(**SMOKE["pixelsnail"] | dropout), **sizes))
 
@@ -56,33 +81,35 @@ def items_of(kind: str) -> torch.Tensor:
     """Images for an autoencoder, code grids for a prior."""
     generator = torch.Generator().manual_seed(1)
     if kind in ("vqvae", "vqgan"):
-        return torch.randint(256, (IMAGES, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return torch.randint(32, (CODES, 4, 5), generator=generator)
+        return torch.randint(256, (ITEMS, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return torch.randint(32, (ITEMS, 4, 5), generator=generator)
 
 
-def train(kind: str, folder: Path, *, epochs: int) -> None:
+def train(kind: str, folder: Path) -> None:
     """Fit it in `folder`, then write `rank_<rank>_<network>.safetensors`: what this process, not the file, holds."""
-    config = TrainingConfig(**SMOKE["training"]["vqvae"] | {"max_epochs": epochs, "adam_betas": (0.5, 0.9)})
-    batches = Batches(items_of(kind), batch_size=BATCH, seed=0, shuffle=True)
-    objectives = objectives_of(kind)
+    items, objectives = items_of(kind), objectives_of(kind)
+    restarted.clear()
     fit(
         objectives,
-        train=batches,
-        validation=Batches(items_of(kind)[:7], batch_size=BATCH, seed=0, shuffle=False),
-        config=config,
+        train=Batches(items, batch_size=BATCH, seed=0, shuffle=True),
+        validation=Batches(items[:VALIDATION], batch_size=BATCH, seed=0, shuffle=False),
+        config=TrainingConfig(**SMOKE["training"]["vqvae"] | {"max_epochs": EPOCHS, "adam_betas": (0.5, 0.9)}),
         folder=folder,
         device=process().device,
     )
     for objective in objectives:
         state = {key: value.contiguous() for key, value in bare(objective.network).state_dict().items()}
         save_file(state, folder / f"rank_{process().rank}_{objective.name}.safetensors")
+    random_numbers = torch.rand(8).tolist()  # from where the process's random stream has come to
+    write_json(folder / f"rank_{process().rank}.json", {"restarted": sum(restarted), "random": random_numbers})
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double
-    loop.CHECKPOINT_EVERY_S = -1.0
+    loop.CHECKPOINT_EVERY_S = -1.0  # a checkpoint at every epoch
+    Quantiser._restart = count_and_restart
     with joined():
-        for name in sys.argv[3:]:
-            train(name, Path(sys.argv[1]) / name, epochs=int(sys.argv[2]))
+        for name in sys.argv[2:]:
+            train(name, Path(sys.argv[1]) / name)

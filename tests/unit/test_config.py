@@ -75,7 +75,7 @@ def test_profiles_of_the_project_load(name: str) -> None:
     assert profile.name == name
 
 
-@pytest.mark.parametrize("key", ["speed", "gan.speed", "data.synthetic.speed", "training.vqgan.speed"])
+@pytest.mark.parametrize("key", ["haste", "gan.speed", "data.synthetic.speed", "training.vqgan.speed"])
 def test_unknown_key_is_named(profile_mapping: dict[str, Any], key: str) -> None:
     assert refused(changed(profile_mapping, key, 1)).startswith(f"my.yaml: {key}: unknown key")
 
@@ -148,6 +148,14 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("evaluation.unsupervised_percentile", 33, "evaluation.unsupervised_percentile"),
         ("evaluation.normal_quantile", 1.5, "evaluation.normal_quantile"),
         ("evaluation.bootstrap_resamples", 0, "evaluation.bootstrap_resamples"),
+        ("baselines.ganomaly.epochs", 0, "baselines.ganomaly.epochs"),
+        ("baselines.ganomaly.batch_size", 1, "baselines.ganomaly.batch_size"),
+        ("baselines.ganomaly.learning_rate", 0, "baselines.ganomaly.learning_rate"),
+        ("baselines.dfkde.pca_components", 1, "baselines.dfkde.pca_components"),
+        ("baselines.pixel_variance_floor", 0, "baselines.pixel_variance_floor"),
+        ("benchmarks.repeats", 0, "benchmarks.repeats"),
+        ("benchmarks.scaling_grids", [], "benchmarks.scaling_grids"),
+        ("benchmarks.memory_images", [100, 0], "benchmarks.memory_images"),
     ],
 )
 def test_value_that_nothing_can_be_built_from_is_named(

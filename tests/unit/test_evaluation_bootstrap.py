@@ -61,7 +61,7 @@ def test_unsorted_scores_are_refused():
 
 
 def test_image_draws_are_the_size_of_the_data_and_follow_the_seed():
-    draw = [np.concatenate(list(bootstrap._resample_weights(50, None, resamples=300, seed=s))) for s in (1, 1, 2)]
+    draw = [np.concatenate(list(bootstrap.resample_weights(50, None, resamples=300, seed=s))) for s in (1, 1, 2)]
     assert draw[0].shape == (300, 50)
     assert (draw[0].sum(axis=1) == 50).all()
     assert (draw[0] == draw[1]).all()
@@ -73,7 +73,7 @@ def test_image_draws_are_the_size_of_the_data_and_follow_the_seed():
 
 def test_clips_are_drawn_whole():
     clip = np.array([0, 0, 0, 1, 2, 2])
-    weights = np.concatenate(list(bootstrap._resample_weights(6, clip, resamples=200, seed=0)))
+    weights = np.concatenate(list(bootstrap.resample_weights(6, clip, resamples=200, seed=0)))
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 0] == weights[:, 2]).all()
     assert (weights[:, 4] == weights[:, 5]).all()

@@ -173,6 +173,29 @@ def test_first_training_batch_becomes_the_codebook(z_e: Tensor, codebook_size: i
     assert torch.equal(quantiser.codebook.detach(), drawn)  # once only
 
 
+def test_whether_it_is_initialised_is_asked_once_and_again_after_loading(z_e: Tensor) -> None:
+    """Asking makes the host wait for the device, so that no step but the first may."""
+    asked = 0
+
+    class Counting(torch.Tensor):
+        def __bool__(self) -> bool:
+            nonlocal asked
+            asked += 1
+            return super().__bool__()
+
+    quantiser = Quantiser(codebook_size=9, latent_dim=6, init_from_data=True).train()
+    untouched = {key: value.clone() for key, value in quantiser.state_dict().items()}
+    quantiser._buffers["is_initialised"] = quantiser.is_initialised.as_subclass(Counting)
+    for _ in range(3):
+        quantiser(z_e)
+    assert asked == 1
+    first = quantiser.codebook.detach().clone()
+    quantiser.load_state_dict(untouched)
+    quantiser(z_e)
+    assert asked == 2
+    assert not torch.equal(quantiser.codebook.detach(), first)  # drawn anew, by other random numbers
+
+
 def test_state_survives_a_state_dict(z_e: Tensor) -> None:
     torch.manual_seed(0)
     options = {"update": "running_average", "init_from_data": True}

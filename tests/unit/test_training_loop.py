@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vqad_lib import distributed
 from vqad_lib.config import TrainingConfig
 from vqad_lib.errors import VqadError
 from vqad_lib.training import loop
@@ -201,7 +202,7 @@ def test_done_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert finished(tmp_path) is None
     run(tmp_path, mean_of_batch, train=[0], validation=[0])
     assert written == ["point.safetensors", "curves.csv", "done.json"]
-    assert set(json.loads((tmp_path / "done.json").read_text())) == {"epochs", "stopped_by", "seconds"}
+    assert set(json.loads((tmp_path / "done.json").read_text())) == {"epochs", "stopped_by", "seconds", "processes"}
 
 
 def test_a_run_that_cannot_write_its_curves_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +225,13 @@ def test_diverged_loss_names_the_setting_to_lower(tmp_path: Path, part: str, val
         run(tmp_path, diverge, train=[0], validation=[0])
     assert "\n" not in str(caught.value)
     assert finished(tmp_path) is None
+
+
+def test_more_processes_than_items_in_a_batch_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_process", distributed.Process(0, 3, 0))
+    with pytest.raises(VqadError, match=r"^3 processes cannot share batches of training\.point\.batch_size = 2"):
+        run(tmp_path, mean_of_batch, train=[0], validation=[0])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqad_lib.config import AutoencoderConfig, GanConfig
+from vqad_lib.losses.adversarial import adaptive_weight, generator_loss
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
 from vqad_lib.models.prior import Prior
-from vqad_lib.training.autoencoders import GanTraining, vq_terms, vqvae_objectives
+from vqad_lib.training.autoencoders import GanTraining, differentiated_once, vq_terms, vqvae_objectives
 from vqad_lib.training.priors import negative_log_likelihood, prior_objectives
 
 
@@ -202,6 +204,48 @@ def test_discriminator_stands_still_before_its_epoch(
     assert all(torch.count_nonzero(p.grad) == 0 for p in discriminator.parameters())
 
 
+def test_a_gradient_taken_once_serves_every_backward_pass_with_the_same_bits() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(5, requires_grad=True)
+    target = torch.randn(5)
+
+    def gradients(once: bool) -> list[Tensor]:
+        output = (2 * weight).tanh()
+        loss, other = (output - target).square().mean(), output.exp().sum()
+        if once:
+            value, loss = loss, differentiated_once(loss, output)
+            assert torch.equal(loss, value)
+        first = torch.autograd.grad(loss, weight, retain_graph=True)[0]
+        return [first, torch.autograd.grad(loss + 0.3 * other, weight)[0]]
+
+    for plain, once in zip(gradients(False), gradients(True), strict=True):
+        assert torch.equal(plain, once)
+        assert once.abs().min() > 0
+
+
+def test_eq_15_step_has_the_gradients_of_the_plain_sum_and_leaves_the_discriminator_alone(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    images: Tensor,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+) -> None:
+    """Bit for bit: perceptual gradient taken once and discriminator frozen are savings, not another algorithm."""
+    twin, judge = copy.deepcopy(model), copy.deepcopy(discriminator)
+    training = GanTraining(model, discriminator, Roughness(), autoencoder=autoencoder_config, gan=gan_config)
+    training.autoencoder_loss(images, 2)["loss"].backward()
+    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
+
+    reconstruction, terms = vq_terms(twin, images, autoencoder_config)
+    l_p = 0.5 * Roughness()(images, reconstruction)
+    l_gan = generator_loss(judge(reconstruction))
+    weight = adaptive_weight(terms["reconstruction"] + l_p, l_gan, twin.decoder.last_weight, maximum=1e4)
+    (terms["loss"] + l_p + weight * l_gan).backward()
+    for (name, expected), found in zip(twin.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(found.grad, expected.grad), name
+    assert all(torch.equal(a, b) for a, b in zip(judge.buffers(), discriminator.buffers(), strict=True))
+
+
 def test_gan_objectives_take_turns_autoencoder_first(
     model: VQAutoencoder,
     discriminator: PatchDiscriminator,
@@ -214,6 +258,51 @@ def test_gan_objectives_take_turns_autoencoder_first(
     assert first.network is model
     assert second.network is discriminator
     assert (first.learning_rate_factor, second.learning_rate_factor) == (1.0, 0.5)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes a host wait for its device: reading a value, or asking whether it is true."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["vqvae", "vqgan", "pixelsnail", "gpt2"])
+def test_no_step_but_the_first_makes_the_host_wait(
+    kind: str,
+    images: Tensor,
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+    tiny_priors: dict[str, Prior],
+) -> None:
+    if kind in tiny_priors:
+        batch = torch.randint(7, (3, 4, 5), generator=torch.Generator().manual_seed(3))
+        objectives = prior_objectives(kind, copy.deepcopy(tiny_priors[kind]).train().requires_grad_(True))
+    elif kind == "vqgan":
+        batch = images
+        training = GanTraining(model, discriminator, Roughness(), autoencoder=autoencoder_config, gan=gan_config)
+        objectives = training.objectives()
+    else:
+        options = {"codebook_update": "running_average", "codebook_init_from_data": True, "restart_dead_codes": True}
+        batch, config = images, dataclasses.replace(autoencoder_config, **options)
+        objectives = vqvae_objectives(VQAutoencoder(config), config)
+    for objective in objectives:
+        objective.loss(batch, 2)["loss"].backward()
+    with Waits() as waits:
+        for objective in objectives:
+            objective.loss(batch, 2)["loss"].backward()
+        # transformers looks once in a pass whether a row holds several sequences
+        assert waits.count <= (kind == "gpt2")
+        before = waits.count
+        bool(images[0, 0, 0, 0] > 0)
+        assert waits.count == before + 1, "the test would not see it"
 
 
 def test_eq_19_is_the_mean_surprise_of_a_code_by_numpy(tiny_prior: Prior) -> None:

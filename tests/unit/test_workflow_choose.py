@@ -24,7 +24,8 @@ def write_profiles(root: Path) -> None:
     smoke = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     smoke["data"] |= {
         "image_size_px": 16,
-        "synthetic": {"train_clips": 2, "test_clips": 1, "frames_per_clip": 4, "seed": 0},
+        "synthetic": {"train_clips": 2, "test_clips": 1, "frames_per_clip": 12, "seed": 0},
+        "official_validation_clips": 1,
     }
     (root / "profiles").mkdir()
     for name, dataset in (("smoke", "synthetic"), ("demo", "auto"), ("paper", "auto")):
@@ -33,15 +34,15 @@ def write_profiles(root: Path) -> None:
 
 
 def write_ped2(folder: Path) -> Path:
-    """The official layout with three clips of four small frames."""
+    """The official layout with three clips of twelve small frames."""
     for part, count in (("Train", 2), ("Test", 1)):
         for clip in range(1, count + 1):
             place = folder / part / f"{part}{clip:03d}"
             place.mkdir(parents=True)
-            for frame in range(1, 5):
+            for frame in range(1, 13):
                 pixels = np.full((12, 18), 40 * clip + frame, dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{frame:03d}.tif")
-    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:3];\n")
+    (folder / "Test" / "UCSDped2.m").write_text("TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:9];\n")
     return folder
 
 
@@ -98,13 +99,36 @@ def test_ped2_elsewhere_counts_for_the_choice(root, tmp_path, monkeypatch):
 
 
 def test_run_files(root):
-    settings = choose(root, **NOTHING | {"profile": "smoke", "seed": "7", "perceptual": "none", "jobs": "3"})
+    asked = {"profile": "smoke", "seed": "7", "seeds": "3", "perceptual": "none", "jobs": "3"}
+    settings = choose(root, **NOTHING | asked)
     digest = settings.pop("data_digest")
     assert len(digest) == 64
     expected = {"profile": "smoke", "dataset": "synthetic", "data_root": "", "seed": "7", "perceptual": "none"}
-    assert settings == expected
+    assert settings == expected | {"seeds": "3"}
     lines = (root / "data" / "derived" / "run.mk").read_text().splitlines()
-    assert lines == ["override PROFILE := smoke", "override PROTOCOLS := paper official", "override JOBS := 3"]
+    assert lines[4].startswith("override CAPACITY := 8/32 16/32 ")
+    assert lines[5].startswith("override FIDELITY := restoration/paper restoration/official ")
+    assert lines[:4] == [
+        "override PROFILE := smoke",
+        "override PROTOCOLS := paper official",
+        "override JOBS := 3",
+        "override REPLICATES := 1 2",
+    ]
+
+
+def test_devices_share_the_cores_and_change_no_file_that_stages_depend_on(root, monkeypatch, capsys):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    alone = choose(root, **NOTHING)
+    assert "override JOBS := 4\n" in (root / "data" / "derived" / "run.mk").read_text()
+    assert "processes for each network" not in capsys.readouterr().out
+    monkeypatch.setenv("VQAD_DEVICES", "2")
+    assert choose(root, **NOTHING) == alone
+    assert "override JOBS := 2\n" in (root / "data" / "derived" / "run.mk").read_text()
+    expected = "devices   2 processes for each network and its scores, one per CPU core\n"
+    assert expected in capsys.readouterr().out
+    monkeypatch.setenv("VQAD_DEVICES", "none")
+    with pytest.raises(VqadError, match=r"^DEVICES must be a whole number of at least 1, got 'none'$"):
+        choose(root, **NOTHING)
 
 
 def test_run_json_is_rewritten_only_if_it_changes(root):

@@ -211,6 +211,30 @@ def test_going_back_to_an_earlier_setting_executes_again(root, executions):
     assert len(executions) == 3
 
 
+@pytest.mark.usefixtures("executions")
+def test_an_extra_package_that_comes_or_goes_executes_again(root, monkeypatch, capsys):
+    """Without it the stage goes on, and says in one line how to install it; with it, it runs anew."""
+    table = {"10_tiny": STAGES["10_tiny"] | {"packages": ["anomalib"]}}
+    (root / "notebooks" / "stages.yaml").write_text(yaml.safe_dump(table), encoding="utf-8")
+    installed = {}
+
+    def version(package):
+        if package not in installed:
+            raise notebooks.metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(notebooks.metadata, "version", version)
+    assert run_stage(stage(root))
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith("note      10_tiny_vqvae goes on without anomalib")
+    assert note.endswith("pip install --require-hashes -r requirements-extra.lock")
+    assert not run_stage(stage(root))
+    installed["anomalib"] = "2.7.0"
+    assert run_stage(stage(root))
+    assert not run_stage(stage(root))
+    assert "anomalib" not in capsys.readouterr().err
+
+
 def test_manifest_says_what_when_and_how_long(root, executions, monkeypatch):
     monkeypatch.setenv("VQAD_STARTED", "1700000000")
     before = time.time()
@@ -230,6 +254,35 @@ def test_settings_of_the_run_reach_the_notebook(root, executions):
     run_stage(stage(root))
     expected = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "3", "perceptual": "random"}
     assert executions == [expected | {"kind": "vqvae"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "reports/x.ipynb"), "cannot write reports/x.ipynb: No space left on"),
+        (OSError("short write"), "cannot write what 10_tiny_vqvae needs: short write; free space"),
+    ],
+)
+def test_disk_that_fills_up_under_a_notebook(root, monkeypatch, error, message):
+    def execute_notebook(*_, **__):
+        raise error
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(VqadError) as caught:
+        run_stage(stage(root))
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("free space or make the folder writable, then run again")
+    assert not (root / MANIFEST).exists()
+
+
+def test_disk_that_fills_up_within_a_notebook(root, monkeypatch):
+    def execute_notebook(_source, working, **__):
+        Path(working).write_text("{}")
+        raise papermill.PapermillExecutionError(1, 1, "x", "OSError", "[Errno 28] No space left on device", [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(VqadError, match=r"No space left on device; free space .* then run again \(the notebook"):
+        run_stage(stage(root))
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(root, executions):

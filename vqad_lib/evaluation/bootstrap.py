@@ -55,7 +55,7 @@ def bootstrap_intervals(
     if resamples < 1:
         raise VqadError(f"evaluation.bootstrap_resamples: must be at least 1, got {resamples}")
     labels, scores = check_scores(labels, scores, what=what)
-    clip = _clip_numbers(groups, len(labels), what)
+    clip = clip_numbers(groups, len(labels), what)
     if clip is not None and clip.max() == 0:
         return {f"{metric}_{side}": float("nan") for metric in METRICS for side in ("low", "high")}
     order = np.lexsort((labels, -scores))  # images of equal score and label are interchangeable
@@ -63,7 +63,7 @@ def bootstrap_intervals(
     clip = None if clip is None else clip[order]
     chunks = [
         resampled_metrics(labels, scores, weights, threshold=threshold)
-        for weights in _resample_weights(len(labels), clip, resamples=resamples, seed=seed)
+        for weights in resample_weights(len(labels), clip, resamples=resamples, seed=seed)
     ]
     return _percentile_bounds(np.concatenate(chunks), what)
 
@@ -122,8 +122,12 @@ def _percentile_bounds(values: NDArray[np.float64], what: str) -> dict[str, floa
     return bounds
 
 
-def _clip_numbers(groups: ArrayLike | None, n: int, what: str) -> NDArray[np.int64] | None:
-    """(n,) the place of each image's clip among the sorted clip names, or None where images are drawn."""
+def clip_numbers(groups: ArrayLike | None, n: int, what: str) -> NDArray[np.int64] | None:
+    """The place of each image's clip among the sorted clip names, (n,), or None where images are drawn.
+
+    Raises:
+        VqadError: an image has no clip.
+    """
     if groups is None:
         return None
     numbers, _ = pd.factorize(np.asarray(groups), sort=True)
@@ -134,7 +138,7 @@ def _clip_numbers(groups: ArrayLike | None, n: int, what: str) -> NDArray[np.int
     return numbers
 
 
-def _resample_weights(
+def resample_weights(
     n: int, clip: NDArray[np.int64] | None, *, resamples: int, seed: int
 ) -> Iterator[NDArray[np.int64]]:
     """Yield (R, n) draw counts, multinomial over images or clips, `resamples` rows in all, a chunk at a time."""

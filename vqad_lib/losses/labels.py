@@ -1,6 +1,27 @@
-"""What results say of the perceptual network; apart from it, so that saying it costs no import of lpips."""
+"""The perceptual network's setting, and what results say of it; apart from it, for importing lpips takes seconds."""
 
 from pathlib import Path
+
+from vqad_lib.errors import VqadError
+
+SETTINGS = ("imagenet", "random", "none")
+ADVICE = (
+    "set gan.perceptual_weights in the profile (or make PERCEPTUAL=) to the path of a torchvision state dict, "
+    "to `random` (results are labelled) or to `none`"
+)
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that `gan.perceptual_weights` names; None where it is one of `SETTINGS`.
+
+    Raises:
+        VqadError: there is no such file.
+    """
+    if weights in SETTINGS:
+        return None
+    if not Path(weights).is_file():
+        raise VqadError(f"gan.perceptual_weights: no file at {weights}; {ADVICE}")
+    return Path(weights)
 
 
 def perceptual_label(*, network: str, weights: str) -> str:

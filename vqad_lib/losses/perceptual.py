@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vqad_lib.errors import VqadError
 from vqad_lib.files import first_line
+from vqad_lib.losses.labels import ADVICE, weights_file
 
 NETWORKS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 
@@ -47,32 +48,26 @@ class PerceptualLoss(nn.Module):
 
 
 def _load(network: str, weights: str) -> lpips.LPIPS:
-    advice = (
-        "set gan.perceptual_weights in the profile (or make PERCEPTUAL=) to the path of a torchvision state dict, "
-        "to `random` (results are labelled) or to `none`"
-    )
     if weights == "imagenet":
         try:
             return lpips.LPIPS(net=network, verbose=False)
         except OSError as error:  # urllib's errors are OSErrors
             raise VqadError(
-                f"cannot download the ImageNet weights of {NETWORKS[network]} for LPIPS: {error}; {advice}"
+                f"cannot download the ImageNet weights of {NETWORKS[network]} for LPIPS: {error}; {ADVICE}"
             ) from error
     model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
-    if weights != "random":
-        _fill_backbone(model, network, Path(weights), advice)
+    if (path := weights_file(weights)) is not None:
+        _fill_backbone(model, network, path)
     return model
 
 
-def _fill_backbone(model: lpips.LPIPS, network: str, path: Path, advice: str) -> None:
-    if not path.is_file():
-        raise VqadError(f"gan.perceptual_weights: no file at {path}; {advice}")
+def _fill_backbone(model: lpips.LPIPS, network: str, path: Path) -> None:
     plain = getattr(torchvision.models, NETWORKS[network])(weights=None)
     try:
         plain.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # unpickling fails in many ways; each means the same to the user
         raise VqadError(
-            f"gan.perceptual_weights: {path} is no state dict of {NETWORKS[network]}: {first_line(error)}; {advice}"
+            f"gan.perceptual_weights: {path} is no state dict of {NETWORKS[network]}: {first_line(error)}; {ADVICE}"
         ) from error
     # lpips cuts the same layers into slices, and keeps their numbers as names
     layers = dict(plain.features.named_children())

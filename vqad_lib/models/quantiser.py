@@ -115,7 +115,7 @@ class Quantiser(nn.Module):
     def _keep_statistics(self, z_e: Tensor, codes: Tensor) -> None:
         K, D = self.codebook.shape
         vectors = z_e.movedim(1, -1).reshape(-1, D).float()
-        one_hot = F.one_hot(codes.reshape(-1), K).to(vectors)  # Bhw K
+        one_hot = (codes.reshape(-1, 1) == torch.arange(K, device=codes.device)).to(vectors)  # Bhw K
         count, total = one_hot.sum(0), one_hot.T @ vectors  # K, K D
         if current_share(len(z_e)).n == 0:  # these vectors are another process's, and counted there
             count, total = torch.zeros_like(count), torch.zeros_like(total)

@@ -10,6 +10,7 @@ _CURVES = (
     "ROC curves beside precision-recall curves of the {score}, split paper above split official; one line for each of "
     "VP, VT, GP and GT, and a dashed one for the nearest training frame. The areas stand in the legends."
 )
+_FOREST = "Differences with their 95% intervals, {what}, one line each, beside a line at zero."
 _GRID = "A grid of frames. {rows}"
 _RESTORED = "{what} frames above the restorations by each model, five to a row."
 _SHOWN = {
@@ -37,6 +38,12 @@ _SHOWN = {
     "figure_17": "Maps of the difference between anomalous frames and their restorations; brighter is larger.",
     "figure_18": "Maps of the difference between normal frames and their restorations; brighter is larger.",
     "leak": "Histograms of the distance from test frames to the nearest training frame, one panel for each split.",
+    "leak_in_time": "AUROC over the distance in time to the nearest training frame, for each detector and for no model.",
+    "capacity": "Scores over latent dimension, and over codebook size.",
+    "claim_1_codebook": _FOREST.format(what="VQ-GAN minus VQ-VAE"),
+    "claim_2_spatial": _FOREST.format(what="PixelSNAIL minus transformer"),
+    "claim_3_light": _FOREST.format(what="light minus full pixel-wise detection"),
+    "fidelity": _FOREST.format(what="the other choice minus this project's"),
     "threshold_sweeps": "AUC over the percentile of λ on validation, ours as lines, the paper's as separate marks.",
 }
 

@@ -12,6 +12,7 @@ from vqad_lib.reporting.shapes import shapes_html
 from vqad_lib.reporting.tables import LABEL_COLUMNS, format_column, load_table, row_name, table_path
 
 PAPER_GROUP, SOUND_GROUP = "the paper's protocol", "sound: thresholds from validation, 95% intervals"
+SEEDS_GROUP = "mean ± sd over training seeds"
 SOUND = ("f1", "auroc", "auprc")
 # what stands for each of the paper's columns in ours: (paper's protocol, sound protocol)
 COUNTERPARTS = {
@@ -34,6 +35,8 @@ HEADINGS = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "seconds_per_image": "s / image",
+    "seconds_low": "Fastest repeat",
+    "seconds_high": "Slowest repeat",
     "threshold_nats": "λ (nats)",
     "threshold_percentile": "λ percentile",
     "sound_percentile": "λ percentile, sound",
@@ -124,10 +127,11 @@ def html_table(frame: DataFrame, *, table: int | None) -> Markup:
         cells = [f'<th scope="row">{escape(text[column][index])}</th>' for column in first]
         for name, columns in groups:
             for theirs, mine in columns:
+                alone = name.startswith((SOUND_GROUP, SEEDS_GROUP))
                 cells += (
-                    _sound_cell(text, mine, index) if name == SOUND_GROUP else _beside(text, frame, theirs, mine, index)
+                    [_cell(text, mine, index, "number edge")] if alone else _beside(text, frame, theirs, mine, index)
                 )
-        cells += [_plain_cell(text[column][index], frame[column], small.get((index, column))) for column in plain]
+        cells += [_cell(text, column, index, _kind(frame[column]), small.get((index, column))) for column in plain]
         rows.append("<tr>" + "".join(cells) + "</tr>")
     return Markup(f"<table>{_head(frame, first, groups, plain)}<tbody>{''.join(rows)}</tbody></table>")
 
@@ -143,8 +147,10 @@ def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], Groups, list[
     alone = [("", f"{name}_paper_protocol") for name in ("f1", "auc") if f"{name}_paper_protocol" in frame]
     compared += [pair for pair in alone if pair[1] not in {mine for _, mine in compared}]
     sound = [("", name) for name in SOUND if name in frame and f"{name}_low" in frame]
-    used = {column for pair in compared + sound for column in pair}
-    used |= {f"{name}_{end}" for _, name in sound for end in ("low", "high")}
+    seeds = [("", name) for name in frame if name.endswith("_mean") and f"{name.removesuffix('_mean')}_sd" in frame]
+    used = {column for pair in compared + sound + seeds for column in pair} | ({"seeds"} if seeds else set())
+    used |= {f"{name}_{end}" for name in frame if f"{name}_high" in frame for end in ("low", "high")}
+    used |= {f"{name.removesuffix('_mean')}_sd" for _, name in seeds}
     plain = [column for column in frame if column not in used]
     if key in plain:
         plain.insert(0, plain.pop(plain.index(key)))
@@ -154,13 +160,16 @@ def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], Groups, list[
     rest = [column for column in rest if column != "model" or frame["model"].nunique() > 1]
     # seconds and shapes have no protocol
     compared_group = "beside the paper" if any(mine in COUNTERPARTS for _, mine in compared) else PAPER_GROUP
-    groups = [(compared_group, compared), (SOUND_GROUP, sound)]
+    many = f"{SEEDS_GROUP} ({frame['seeds'].max():.0f})" if seeds and "seeds" in frame else SEEDS_GROUP
+    groups = [(compared_group, compared), (SOUND_GROUP, sound), (many, seeds)]
     return plain[:1], [group for group in groups if group[1]], rest
 
 
 def heading(column: str) -> str:
     """A column's name for people."""
-    base = column.removesuffix("_paper_protocol")
+    if column.endswith("_paper_protocol_mean"):
+        return f"{heading(column.removesuffix('_mean'))}, paper’s protocol"
+    base = column.removesuffix("_mean").removesuffix("_paper_protocol")
     words = (base[:1].upper() + base[1:]).replace("_", " ")
     return HEADINGS.get(base, words.replace("auroc", "AUROC"))
 
@@ -181,9 +190,14 @@ def _head(frame: DataFrame, first: list[str], groups: Groups, plain: list[str]) 
     return f"<thead><tr>{top}</tr>" + (f"<tr>{below}</tr>" if groups else "") + "</thead>"
 
 
-def _plain_cell(text: str, column: Series, small: str | None) -> str:
-    under = f' <small class="under">paper {escape(small)}</small>' if small else ""
-    return f'<td class="{_kind(column)}">{escape(text) or "–"}{under}</td>'
+def _cell(text: dict[str, list[str]], name: str, index: int, kind: str, small: str | None = None) -> str:
+    """One number or text; beneath it its interval, its spread, or what the paper has there."""
+    low, high = (text.get(f"{name}_{end}", {index: ""})[index] for end in ("low", "high"))
+    spread = text.get(f"{name.removesuffix('_mean')}_sd", {index: ""})[index] if name.endswith("_mean") else ""
+    below = f"{low}–{high}".replace("-", "−") if low and high else f"± {spread}" if spread else ""
+    below = f"paper {small}" if small else below
+    under = f' <small class="under">{escape(below)}</small>' if below else ""
+    return f'<td class="{kind}">{escape(text[name][index]) or "–"}{under}</td>'
 
 
 def _kind(column: Series) -> str:
@@ -203,12 +217,6 @@ def _paper_thresholds(frame: DataFrame, key: str | None, table: int | None) -> d
             names = enumerate(frame[key].map(row_name))
             shown |= {(index, mine): values[name] for index, name in names if name in values}
     return shown
-
-
-def _sound_cell(text: dict[str, list[str]], name: str, index: int) -> list[str]:
-    low, high = text[f"{name}_low"][index], text[f"{name}_high"][index]
-    interval = f' <small class="under">{escape(low)}–{escape(high)}</small>' if low and high else ""
-    return [f'<td class="number edge">{escape(text[name][index]) or "–"}{interval}</td>']
 
 
 def _beside(text: dict[str, list[str]], frame: DataFrame, theirs: str, mine: str, index: int) -> list[str]:

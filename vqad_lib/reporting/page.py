@@ -17,7 +17,6 @@ _SUFFIX_TITLES = {
     "_official": "split official",
     "_paper": "split paper",
     "_curves": "ROC and precision-recall curves",
-    "_seeds": "training seeds",
 }
 
 
@@ -86,8 +85,13 @@ def figure_body(path: Path, reports: Path, alt: str, variant: str = "") -> dict[
 
 _TITLES = {
     "data_card": "Data card: sizes and class balance of each split",
-    "claims": "The paper’s three claims, with what speaks for and against them",
+    "claim_1_codebook": "Claim 1: a perceptual codebook helps",
+    "claim_2_spatial": "Claim 2: local spatial dependencies matter for restoration",
+    "claim_3_light": "Claim 3: light pixel-wise detection is as good as full",
+    "fidelity": "What the choices where paper and code differ do to the numbers",
+    "capacity": "Capacity: scores over latent dimension and codebook size",
     "leak": "The leak: how near test frames are to training frames",
+    "leak_in_time": "The leak in time: AUROC by distance to the training frames",
     "official_auroc": "Split official: AUROC, averaged in each way in use",
     "training": "Training curves, one for each network",
     "threshold_sweeps": "Percentiles of λ on validation, ours beside the paper’s",
@@ -107,17 +111,15 @@ def title_of(name: str) -> str:
 
 def fact_lines(provenance: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts of a run as pairs of name and text, the usual ones first."""
-    order = ("profile", "dataset", "perceptual", "hardware", "seeds", "seed", "time", "minutes", "code", "versions")
+    order = ("profile", "dataset", "perceptual", "hardware", "seeds", "seed", "time", "code", "versions")
     keys = [key for key in order if key in provenance] + sorted(key for key in provenance if key not in order)
-    names = {"dataset": "data", "perceptual": "perceptual network", "minutes": "time"}
-    return [(names.get(key, key.replace("_", " ")), _fact(key, provenance[key])) for key in keys]
+    names = {"dataset": "data", "perceptual": "perceptual network"}
+    return [(names.get(key, key.replace("_", " ")), _fact(provenance[key])) for key in keys]
 
 
-def _fact(key: str, value: Any) -> str:
+def _fact(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_fact(name, part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(_fact(key, part) for part in value)
-    if key == "minutes":
-        return f"{value:.1f} min"
+        return ", ".join(_fact(part) for part in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -164,13 +164,16 @@ def _format(value: object, *, whole: bool, is_score: bool) -> str:
 
 
 def fold_intervals(frame: DataFrame) -> DataFrame:
-    """Every column as text, with x_low and x_high folded into x: "0.912 [0.880, 0.940]"."""
+    """Every column as text; x_low, x_high go into x: "0.91 [0.88, 0.94]"; x_sd into x_mean: "0.91 ± 0.02"."""
     text = DataFrame({column: format_column(frame[column]) for column in frame}, dtype=str)
     for column in frame:
         low, high = f"{column}_low", f"{column}_high"
         if low in frame and high in frame:
             folded = zip(text[column], text.pop(low), text.pop(high), strict=True)
             text[column] = [f"{a} [{b}, {c}]" if a and b and c else a for a, b, c in folded]
+        spread = f"{str(column).removesuffix('_mean')}_sd"
+        if spread != f"{column}_sd" and spread in frame:
+            text[column] = [f"{a} ± {b}" if a and b else a for a, b in zip(text[column], text.pop(spread), strict=True)]
     return text
 
 

@@ -245,6 +245,7 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
         "epochs": state.epoch,
         "stopped_by": "early stopping" if stopped else "cap on epochs",
         "seconds": history["seconds"].sum(),
+        "processes": process().size,
     }
     write_json(folder / "done.json", summary)
     remove_checkpoints(folder)  # several times the weights, and of no more use
@@ -252,5 +253,5 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
 
 
 def finished(folder: Path) -> dict | None:
-    """The summary of a finished run in `folder` (epochs, stopped_by, seconds), or None."""
+    """The summary of a finished run in `folder` (epochs, stopped_by, seconds, processes), or None."""
     return read_json(folder / "done.json") if (folder / "done.json").exists() else None

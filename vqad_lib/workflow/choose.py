@@ -6,17 +6,23 @@ The choice is written to data/derived/run.json, which every stage depends on; it
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from vqad_lib.baselines.labels import weights_file as backbone_file
+from vqad_lib.config import Profile
 from vqad_lib.data.sources import choose_dataset
-from vqad_lib.data.splits import available_protocols
+from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
+from vqad_lib.losses.labels import weights_file
+from vqad_lib.workflow.fidelity_choices import measurements
+from vqad_lib.workflow.launch import devices_to_start
 from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
 
 
 def choose(
-    root: Path, *, profile: str, dataset: str, data_root: str, seed: str, perceptual: str, jobs: str
+    root: Path, *, profile: str, dataset: str, data_root: str, seed: str, perceptual: str, jobs: str, seeds: str = ""
 ) -> dict[str, str]:
     """Decide and write data/derived/run.json and data/derived/run.mk.
 
@@ -24,39 +30,69 @@ def choose(
         profile: "" to pick "paper" where a CUDA device and UCSD Ped2 are there, else "demo".
         dataset, data_root, seed, perceptual: see `open_run`.
         jobs: notebooks at a time; "" for one per core up to 4 without CUDA (each stage then uses the profile's
-            threads), one with CUDA.
+            threads, in each of VQAD_DEVICES processes), one with CUDA.
+        seeds: how many training seeds, counted from `seed`; "" for one.
 
     Raises:
         VqadError: the profile or the data are not usable.
     """
+    seed_count, devices, asked_jobs = _count("SEEDS", seeds), devices_to_start(), jobs and _count("JOBS", jobs)
     cuda = _has_cuda()
     name, why = _profile(root, profile, dataset, data_root, cuda)
     loaded = configured(name, seed=seed, perceptual=perceptual)
+    weights_file(loaded.gan.perceptual_weights)  # or an error, before anything is trained
+    backbone_file(loaded.baselines.dfkde.weights)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
-    if jobs and not (jobs.isdigit() and int(jobs)):
-        raise VqadError(f"JOBS must be a whole number of at least 1, got {jobs!r}")
-    job_count = int(jobs) if jobs else (1 if cuda else min(os.cpu_count() or 1, 4))
+    for results in ("reports", "figures"):
+        _check_writable(root / results / name)
+    job_count = asked_jobs or (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
-    print(f"seed      {loaded.seed}; {job_count} notebook(s) at a time; about {loaded.expected_minutes:g} min")
+    shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
+    minutes = loaded.expected_minutes * (1 + 0.9 * (seed_count - 1))  # nearly all of it is training and scoring
+    print(f"seed      {shown}; {job_count} notebook(s) at a time; about {round(minutes, 1):g} min")
+    if devices > 1:
+        print(f"devices   {devices} processes for each network and its scores, one per {'GPU' if cuda else 'CPU core'}")
     _warn_of_other_data(root, name, chosen)
-    # decoding now means that every stage only maps a file; it also finds an unreadable frame before any training
-    frames = load_frames(root, loaded, chosen, str(folder or ""))
     settings = {
         "profile": name,
         "dataset": chosen,
         "data_root": os.path.relpath(folder, root) if folder else "",
         "seed": str(loaded.seed),
+        "seeds": str(seed_count),
         "perceptual": loaded.gan.perceptual_weights,
-        "data_digest": frames.digest,
+        "data_digest": _prepared_digest(root, loaded, chosen, str(folder or "")),
     }
     _forget_incomplete(root, name)
-    path = root / "data" / "derived" / "run.json"
+    variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
+    variables["REPLICATES"] = " ".join(map(str, range(1, seed_count)))
+    variables["CAPACITY"] = " ".join(f"{dim}/{size}" for dim, size in loaded.capacity.variants)
+    variables["FIDELITY"] = " ".join(map("/".join, measurements(loaded, available_protocols(chosen))))
+    _write(root / "data" / "derived", settings, variables)
+    return settings
+
+
+def _prepared_digest(root: Path, profile: Profile, dataset: str, folder: str) -> str:
+    """Decode and split once, now: every stage then only maps a file, and what is wrong shows before any training."""
+    frames, data = load_frames(root, profile, dataset, folder), profile.data
+    for protocol in available_protocols(dataset):
+        options = {"seed": data.split_seed, "validation_clips": data.official_validation_clips}
+        split_frames(frames.index, protocol=protocol, **options)
+    return frames.digest
+
+
+def _write(derived: Path, settings: dict[str, str], variables: dict[str, str]) -> None:
+    """run.json, which every stage depends on, only if it changes; run.mk for make."""
+    path = derived / "run.json"
     if not path.exists() or read_json(path) != settings:
         write_json(path, settings)
-    variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
-    write_text(root / "data" / "derived" / "run.mk", "".join(f"override {k} := {v}\n" for k, v in variables.items()))
-    return settings
+    write_text(derived / "run.mk", "".join(f"override {key} := {value}\n" for key, value in variables.items()))
+
+
+def _count(name: str, value: str) -> int:
+    if value and not (value.isdigit() and int(value)):
+        raise VqadError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value or 1)
 
 
 def _forget_incomplete(root: Path, profile: str) -> None:
@@ -80,6 +116,18 @@ def _profile(root: Path, profile: str, dataset: str, data_root: str, cuda: bool)
         "demo",
         f"no {missing} here, and both are needed for the paper's sizes; all the same: make paper PROFILE=paper",
     )
+
+
+def _check_writable(folder: Path) -> None:
+    """Find out before hours of training, and by trying: permissions do not tell all, least of all to root."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise VqadError(
+            f"cannot write {folder}: {error.strerror}; make the folder writable or move away what is in its place"
+        ) from error
 
 
 def _has_cuda() -> bool:

@@ -52,11 +52,13 @@ def _made_by(root: Path, stages: list[str]) -> dict[str, str]:
     A notebook that runs once for each network is found by the values in the file's name:
     "training_vqgan_paper" -> "02_train_autoencoder_vqgan_paper".
     """
-    pairs = {}
-    for notebook, entry in stage_table(root).items():
+    pairs, table = {}, stage_table(root)
+    # "10_capacity_train_d16_k32" begins with "10_capacity" too; the longest name is its notebook's
+    notebook_of = {stage: max((name for name in table if stage.startswith(name)), key=len) for stage in stages}
+    for notebook, entry in table.items():
+        runs = [stage for stage in stages if notebook_of[stage] == notebook] or [notebook]
         for output in [*entry.get("outputs", []), *entry.get("also", [])]:
             name = Path(output).stem
-            runs = [stage for stage in stages if stage.startswith(notebook)] or [notebook]
             for stage in runs if "{" in name else runs[:1]:
                 values = stage.removeprefix(notebook).strip("_")
                 pairs[re.sub(r"\{.*\}", values, name)] = stage

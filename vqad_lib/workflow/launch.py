@@ -60,14 +60,19 @@ def run_distributed(arguments: list[str]) -> None:
             raise VqadError(_reason(said.read()) or f"`{' '.join(command)}` ended with status {status}")
 
 
-def end_with_starter() -> None:
+def end_with_starter() -> bool:
     """In a process that `run_distributed` started: end as soon as the one that started it is gone.
 
     The starter holds the other end of this standard input. Killed, it cannot stop its torchrun, and torchrun, killed
     with it, cannot stop its processes; they would go on and write beside those of the next attempt.
+
+    Returns:
+        Whether this is such a process.
     """
-    if os.environ.get(ENDS_WITH_STARTER):
+    is_started = bool(os.environ.get(ENDS_WITH_STARTER))
+    if is_started:
         threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+    return is_started
 
 
 def _wait_for_end_of_input() -> None:

@@ -4,6 +4,7 @@ The notebook runs under a working name; when it has ended well it moves to its p
 of all it depended on is written last. A notebook that fails is kept aside, with its error, and leaves no manifest.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -25,6 +27,8 @@ from vqad_lib.workflow.provenance import code_revision
 from vqad_lib.workflow.settings import configured
 
 SHOW_PROGRESS_EVERY_S = 10.0
+INSTALL_EXTRAS = "pip install --require-hashes -r requirements-extra.lock"
+_MAKE_ROOM = "free space or make the folder writable"
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,14 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """Notebook and parameter values, for example "02_train_autoencoder_vqvae_paper"."""
-        return "_".join([self.notebook, *self.parameters.values()])
+        """Notebook and parameter values, for example "02_train_autoencoder_vqvae_paper", then "replicate1"."""
+        values = (f"replicate{value}" if key == "replicate" else value for key, value in self.parameters.items())
+        return "_".join([self.notebook, *values])
+
+    @property
+    def replicate(self) -> int:
+        """How many seeds after the first one; see `make SEEDS=`."""
+        return int(self.parameters.get("replicate", 0))
 
     @property
     def source(self) -> Path:
@@ -67,15 +77,24 @@ def run_stage(stage: Stage) -> bool:
     manifests = stage.root / "data" / "derived" / settings["profile"] / "manifests"
     manifest_path = manifests / f"{stage.name}.json"
     wanted = _inputs_digest(stage, settings, manifests)
-    outputs = _outputs(stage, settings["profile"])
+    outputs = _outputs(stage, settings)
     if manifest_path.exists():
         manifest = read_json(manifest_path)
         if manifest["inputs"] == wanted and all((stage.root / output).exists() for output in manifest["outputs"]):
             os.utime(manifest_path)
             return False
     manifest_path.unlink(missing_ok=True)
+    for package, version in _packages(stage).items():
+        if not version:
+            lacking = f"{stage.name} goes on without {package}, which is not installed; to have its rows:"
+            print(f"note      {lacking} {INSTALL_EXTRAS}", file=sys.stderr, flush=True)
     started, revision = time.time(), code_revision(stage.root)
-    _execute(stage, settings)
+    try:
+        _execute(stage, settings)
+    except OSError as error:
+        what = error.filename or f"what {stage.name} needs"
+        reason = error.strerror or str(error)
+        raise VqadError(f"cannot write {what}: {reason}; {_MAKE_ROOM}, then run again") from error
     missing = [output for output in outputs if not (stage.root / output).exists()]
     if missing:
         raise VqadError(f"{stage.name} ended without writing {', '.join(missing)}")
@@ -102,7 +121,8 @@ def stage_table(root: Path) -> dict[str, dict]:
 
 def _inputs_digest(stage: Stage, settings: dict, manifests: Path) -> str:
     entry = stage_table(stage.root)[stage.notebook]
-    profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
+    options = {"seed": settings["seed"], "perceptual": settings["perceptual"], "replicate": stage.replicate}
+    profile = configured(settings["profile"], **options)
     sections = [section.format(**stage.parameters) for section in entry["profile"]]
     return digest(
         __version__,
@@ -111,38 +131,65 @@ def _inputs_digest(stage: Stage, settings: dict, manifests: Path) -> str:
         code_digest(stage.root, ["config.py", *entry["code"]]),
         settings["data_digest"],
         json.dumps(stage.parameters, sort_keys=True),
+        *(f"{package} {version}" for package, version in _packages(stage).items()),
         *(read_json(manifests / f"{need}.json")["inputs"] for need in stage.needs),
     )
 
 
-def _outputs(stage: Stage, profile: str) -> list[str]:
-    """Files that the stage must leave, relative to the root."""
-    templates = stage_table(stage.root)[stage.notebook].get("outputs", [])
-    values = {"profile": profile, **stage.parameters}
+def _packages(stage: Stage) -> dict[str, str]:
+    """The extra packages of a stage and their versions, "" where one is not installed."""
+    versions = {}
+    for package in stage_table(stage.root)[stage.notebook].get("packages", []):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = ""
+    return versions
+
+
+def _outputs(stage: Stage, settings: dict) -> list[str]:
+    """Files that the stage must leave, relative to the root; a replicate's lie in a folder of its seed."""
+    templates, profile = stage_table(stage.root)[stage.notebook].get("outputs", []), settings["profile"]
+    aside = f"seed_{int(settings['seed']) + stage.replicate}/" if stage.replicate else ""
+    values = {"profile": profile, "replicate_folder": aside, **stage.parameters}
     return [f"reports/{profile}/notebooks/{stage.name}.ipynb", *(t.format(**values) for t in templates)]
 
 
 def _execute(stage: Stage, settings: dict) -> None:
+    parameters = {key: settings[key] for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
+    folder = stage.root / "reports" / settings["profile"] / "notebooks"
+    execute_notebook(stage.root, stage.source, parameters | stage.parameters, folder=folder, name=stage.name)
+
+
+def execute_notebook(root: Path, source: Path, parameters: dict[str, str], *, folder: Path, name: str) -> Path:
+    """Execute a notebook under a working name; what has ended well moves to `folder/<name>.ipynb`.
+
+    Args:
+        root: of the repository.
+        source: the notebook.
+        parameters: for its cell of that tag.
+        folder: a failed notebook is kept in its `failed/`.
+
+    Raises:
+        VqadError: the notebook has no such parameter, or it failed.
+    """
     import papermill  # seconds to import, and most calls have nothing to do
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
-    parameters = {key: settings[key] for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
-    parameters |= stage.parameters
-    _check_parameters(stage, parameters, papermill.inspect_notebook(str(stage.source)))
-    folder = stage.root / "reports" / settings["profile"] / "notebooks"
-    working, failed = folder / ".working" / f"{stage.name}.ipynb", folder / "failed" / f"{stage.name}.ipynb"
+    _check_parameters(source, parameters, papermill.inspect_notebook(str(source)))
+    working, failed = folder / ".working" / f"{name}.ipynb", folder / "failed" / f"{name}.ipynb"
     working.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
     try:
-        with _ProgressLines(stage.name), tempfile.TemporaryDirectory() as sockets:
+        with _ProgressLines(name), tempfile.TemporaryDirectory() as sockets:
             papermill.execute_notebook(
-                str(stage.source),
+                str(source),
                 str(working),
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                cwd=str(stage.root / "notebooks"),
+                cwd=str(root / "notebooks"),
                 start_timeout=120,
                 # sockets in a folder of their own instead of ports: kernels that start side by side cannot race
                 config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
@@ -156,17 +203,20 @@ def _execute(stage: Stage, settings: dict) -> None:
         else:
             reason = " ".join(str(error.evalue).split())
             kind = "" if error.ename == "VqadError" else f"{error.ename}: "
-        kept = failed.relative_to(stage.root)
-        raise VqadError(f"{stage.name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
+            if kind and os.strerror(errno.ENOSPC) in reason:
+                reason += f"; {_MAKE_ROOM}, then run again"
+        kept = failed.relative_to(root)
+        raise VqadError(f"{name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
     _strip_papermill_metadata(working)
-    os.replace(working, folder / f"{stage.name}.ipynb")
+    os.replace(working, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
 
 
-def _check_parameters(stage: Stage, parameters: dict, known: dict) -> None:
+def _check_parameters(source: Path, parameters: dict, known: dict) -> None:
     """Papermill only warns of a parameter that the notebook does not have."""
     unknown = sorted(set(parameters) - set(known))
     if unknown:
-        raise VqadError(f"{stage.source.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise VqadError(f"{source.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
 
 
 def _strip_papermill_metadata(path: Path) -> None:
@@ -174,6 +224,8 @@ def _strip_papermill_metadata(path: Path) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"].pop("papermill", None)
     for cell in notebook["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["id"] = "injected-parameters"  # papermill draws one at random
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -63,9 +63,7 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
         "data_digest": settings["data_digest"],
         "seed": int(settings["seed"]),
         "perceptual": perceptual_label(network=profile.gan.perceptual_network, weights=profile.gan.perceptual_weights),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "hardware": _hardware(),
+        **machine(),
         "stages": seconds,
         "stage_seconds_total": round(sum(record["seconds"] for record in records), 1),
         "sittings": len(sittings),
@@ -79,6 +77,12 @@ def code_revision(root: Path) -> dict[str, object]:
     """git_revision ("unknown" outside git), and git_changes: whether code, notebooks or profiles differ from it."""
     changes = _git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")
     return {"git_revision": _git(root, "rev-parse", "HEAD"), "git_changes": changes not in ("", "unknown")}
+
+
+def machine() -> dict[str, object]:
+    """python, versions of what matters, and hardware (system, cpu, cores, gpus)."""
+    versions = {package: version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), "versions": versions, "hardware": _hardware()}
 
 
 def _wall_seconds(records: list[dict], sittings: list[int]) -> int:

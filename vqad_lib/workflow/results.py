@@ -1,5 +1,8 @@
 """Rows of the result tables, from the scores alone (Tables 6-9, 11-24), for any split."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -11,6 +14,7 @@ from vqad_lib.workflow.scores import chosen_percentiles, load_scores
 from vqad_lib.workflow.stages import AUTOENCODERS, COMBINATIONS
 
 NEAREST = "nearest training frame"
+OVER_SEEDS = ("f1_paper_protocol", "auc_paper_protocol", "f1", "auroc", "auprc")
 
 
 def combination_scores(run: Run, protocol: str) -> dict[str, pd.DataFrame]:
@@ -21,8 +25,30 @@ def combination_scores(run: Run, protocol: str) -> dict[str, pd.DataFrame]:
     }
 
 
+def over_seeds(run: Run, rows: pd.DataFrame, rows_of: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
+    """Add what further training seeds make of the same rows: seeds, and a mean and standard deviation per metric.
+
+    Args:
+        rows: of the run itself, which stay as they are.
+        rows_of: makes the same rows of a replicate; lambda and threshold are chosen there anew.
+
+    Returns:
+        `rows`, as it is where there is one seed; else with seeds (how many), <metric>_mean and <metric>_sd (n - 1).
+    """
+    once = replace(run.profile.evaluation, bootstrap_resamples=1)  # only the points of the replicates are read
+    others = [replace(r, profile=replace(r.profile, evaluation=once)) for r in run.replicates()[1:]]
+    if not others:
+        return rows
+    all_rows = [rows, *(rows_of(other) for other in others)]
+    result = rows.assign(seeds=len(all_rows))
+    for metric in OVER_SEEDS:
+        values = np.stack([found[metric].to_numpy() for found in all_rows])
+        result[f"{metric}_mean"], result[f"{metric}_sd"] = values.mean(0), values.std(0, ddof=1)
+    return result
+
+
 def detector_rows(run: Run, scores: dict[str, pd.DataFrame], *, detector: str, protocol: str) -> pd.DataFrame:
-    """Tables 6, 7 and 8: one row per combination, test images, percentiles chosen on validation.
+    """Tables 6, 7 and 8: one row per combination, test images, percentiles chosen on validation, then `over_seeds`.
 
     The paper's protocol and the sound one may choose different percentiles: threshold_percentile and threshold_nats
     belong to the former, sound_percentile to the latter.
@@ -32,6 +58,12 @@ def detector_rows(run: Run, scores: dict[str, pd.DataFrame], *, detector: str, p
         detector: "sample_wise", "pixel_wise" or "light_pixel_wise".
         protocol: the split.
     """
+    options = {"detector": detector, "protocol": protocol}
+    rows = _detector_rows(run, scores, **options)
+    return over_seeds(run, rows, lambda other: _detector_rows(other, combination_scores(other, protocol), **options))
+
+
+def _detector_rows(run: Run, scores: dict[str, pd.DataFrame], *, detector: str, protocol: str) -> pd.DataFrame:
     rows = []
     for model, tidy in scores.items():
         tidy = tidy[tidy["detector"] == detector]
@@ -72,6 +104,11 @@ def chosen_scores(scores: dict[str, pd.DataFrame], rows: pd.DataFrame, *, detect
 
 def regenerative_rows(run: Run, scores: dict[str, pd.DataFrame], *, protocol: str) -> pd.DataFrame:
     """Table 9: one row per autoencoder, test images. The prior plays no part; PixelSNAIL's files are read."""
+    rows = _regenerative_rows(run, scores, protocol)
+    return over_seeds(run, rows, lambda other: _regenerative_rows(other, combination_scores(other, protocol), protocol))
+
+
+def _regenerative_rows(run: Run, scores: dict[str, pd.DataFrame], protocol: str) -> pd.DataFrame:
     rows = []
     for kind, title in AUTOENCODERS.items():
         tidy = scores[COMBINATIONS[kind, "pixelsnail"]]

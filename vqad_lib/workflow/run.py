@@ -1,6 +1,6 @@
 """A run: one profile on one data set with one seed, and where everything of it lies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from vqad_lib.config import Profile
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.distributed import process
+from vqad_lib.files import read_json
 from vqad_lib.losses.labels import perceptual_label
 from vqad_lib.reporting.tables import Labels
 from vqad_lib.workflow.settings import configured, load_frames, repository_root
@@ -25,6 +26,7 @@ class Run:
         frames: images, index and masks.
         device: where networks run.
         options: what `python -m vqad_lib train` and `score` need to open the same run.
+        replicate: 0, or how many seeds after the first one of `make SEEDS=` this is; its files lie in folders aside.
     """
 
     root: Path
@@ -32,6 +34,7 @@ class Run:
     frames: FrameSet
     device: torch.device
     options: tuple[str, ...] = ()
+    replicate: int = 0
 
     @property
     def labels(self) -> Labels:
@@ -51,8 +54,8 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        """figures/<profile>."""
-        return self.root / "figures" / self.profile.name
+        """figures/<profile>; figures/<profile>/seed_<n> for a replicate."""
+        return self.root / "figures" / self.profile.name / replicate_folder(self.replicate, self.profile.seed)
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -80,11 +83,40 @@ class Run:
 
     def scores_path(self, protocol: str, autoencoder: str, prior: str) -> Path:
         """The tidy parquet of one combination."""
-        return self.root / "reports" / self.profile.name / "scores" / protocol / f"{autoencoder}_{prior}.parquet"
+        scores = self.root / "reports" / self.profile.name / "scores"
+        return (
+            scores / replicate_folder(self.replicate, self.profile.seed) / protocol / f"{autoencoder}_{prior}.parquet"
+        )
+
+    def replicates(self) -> list["Run"]:
+        """This run, and those with the further seeds that the last `make paper SEEDS=` of the same run asked for."""
+        settings, path = {}, self.root / "data" / "derived" / "run.json"
+        if not self.replicate and path.exists():
+            settings = read_json(path)
+        same = (settings.get("profile"), settings.get("seed"), settings.get("data_digest")) == (
+            self.profile.name,
+            str(self.profile.seed),
+            self.frames.digest,
+        )
+        further = range(1, int(settings.get("seeds", 1)) if same else 1)
+        return [self] + [
+            replace(self, profile=replace(self.profile, seed=self.profile.seed + n), replicate=n) for n in further
+        ]
+
+
+def replicate_folder(replicate: int, seed: int) -> str:
+    """What sets a replicate's files apart, as a folder: "" for the first seed, else "seed_<n>"."""
+    return f"seed_{seed}" if replicate else ""
 
 
 def open_run(
-    profile: str, *, dataset: str = "", data_root: str = "", seed: int | str = "", perceptual: str = ""
+    profile: str,
+    *,
+    dataset: str = "",
+    data_root: str = "",
+    seed: int | str = "",
+    perceptual: str = "",
+    replicate: int | str = 0,
 ) -> Run:
     """Load the profile and the frames (decoded at first use), and set the number of threads.
 
@@ -92,15 +124,16 @@ def open_run(
         profile: "smoke", "demo", "paper", or any other file in profiles/.
         dataset: "auto", "ucsd_ped2", "synthetic" or "folder"; "" for the profile's.
         data_root: where the data set lies; relative to the repository.
-        seed, perceptual: see `configured`.
+        seed, perceptual, replicate: see `configured`.
 
     Raises:
         VqadError: profile or data are not usable; the message says which key or file.
     """
     root = repository_root()
-    loaded = configured(profile, seed=seed, perceptual=perceptual)
+    loaded = configured(profile, seed=seed, perceptual=perceptual, replicate=replicate)
     if loaded.threads_per_stage:
         torch.set_num_threads(loaded.threads_per_stage)
     given = {"profile": profile, "dataset": dataset, "data-root": data_root, "seed": seed, "perceptual": perceptual}
-    options = tuple(f"--{key}={value}" for key, value in given.items() if value != "")
-    return Run(root, loaded, load_frames(root, loaded, dataset, data_root), process().device, options)
+    options = tuple(f"--{key}={value}" for key, value in (given | {"replicate": replicate}).items() if value != "")
+    frames = load_frames(root, loaded, dataset, data_root)
+    return Run(root, loaded, frames, process().device, options, int(replicate))

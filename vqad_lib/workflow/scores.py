@@ -12,6 +12,7 @@ from vqad_lib.distributed import first_process_first, process
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.selection import choose_percentile
 from vqad_lib.files import atomic_path, read_json, write_json
+from vqad_lib.workflow.launch import devices_to_start, run_distributed
 from vqad_lib.workflow.run import Run
 from vqad_lib.workflow.stages import detectors, parts_folder
 
@@ -32,6 +33,10 @@ def score_combination(run: Run, *, autoencoder: str, prior: str, protocol: str) 
     Returns:
         The tidy scores, see `score_frames`.
     """
+    if devices_to_start() > 1:  # they leave the parts behind that are put together here
+        run_distributed(
+            ["score", *run.options, f"--autoencoder={autoencoder}", f"--prior={prior}", f"--protocol={protocol}"]
+        )
     names = {"autoencoder_kind": autoencoder, "prior_kind": prior, "protocol": protocol}
     scorer, folder, index = detectors(run, **names), parts_folder(run, **names), run.frames.index
     of = {subset: index[run.subsets(protocol) == subset] for subset in ("validation", "test")}

@@ -8,10 +8,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from vqad_lib.baselines.labels import SETTINGS as BACKBONE_SETTINGS
 from vqad_lib.config import Profile, load_profile
 from vqad_lib.data.frames import FrameSet, prepare_frames
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.errors import VqadError
+from vqad_lib.losses.labels import SETTINGS
 
 
 def repository_root() -> Path:
@@ -27,16 +29,35 @@ def repository_root() -> Path:
     raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")
 
 
-def configured(profile: str, *, seed: int | str = "", perceptual: str = "") -> Profile:
-    """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value)."""
+def configured(profile: str, *, seed: int | str = "", perceptual: str = "", replicate: int | str = 0) -> Profile:
+    """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value).
+
+    A file for the perceptual network is made absolute, from the repository.
+
+    Args:
+        replicate: the same with another training seed, so many after the given one; see `make SEEDS=`.
+    """
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
-    if seed != "":
-        loaded = replace(loaded, seed=_as_seed(seed))
-    if perceptual and perceptual not in ("imagenet", "random", "none"):
-        perceptual = str((repository_root() / Path(perceptual).expanduser()).resolve())
-    if perceptual:
-        loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=perceptual))
-    return loaded
+    seed = loaded.seed if seed == "" else _as_seed(seed)
+    loaded = replace(loaded, seed=seed + int(replicate))
+    own = loaded.gan.perceptual_weights
+    weights = perceptual or own
+    if weights not in SETTINGS:
+        weights = str((repository_root() / Path(weights).expanduser()).resolve())
+    loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights))
+    return _with_backbone_weights(loaded, weights if weights != own else "")
+
+
+def _with_backbone_weights(profile: Profile, instead: str) -> Profile:
+    """What `make PERCEPTUAL=` asks for in place of the profile's, ImageNet or random, goes for DFKDE's backbone too.
+
+    A file is one network's, LPIPS's; and a file that the profile names for the backbone stays.
+    """
+    dfkde = profile.baselines.dfkde
+    weights = instead if {instead, dfkde.weights} <= set(BACKBONE_SETTINGS) else dfkde.weights
+    if weights not in BACKBONE_SETTINGS:
+        weights = str((repository_root() / Path(weights).expanduser()).resolve())
+    return replace(profile, baselines=replace(profile.baselines, dfkde=replace(dfkde, weights=weights)))
 
 
 def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[str, Path | None, str]:

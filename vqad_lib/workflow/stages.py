@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vqad_lib.config import section_digest_source
+from vqad_lib.config import Profile, section_digest_source
 from vqad_lib.detectors.scoring import Detectors, encode_all
 from vqad_lib.distributed import first_process_first
 from vqad_lib.models.autoencoder import VQAutoencoder
@@ -58,8 +58,7 @@ def autoencoder(run: Run, *, kind: str, protocol: str) -> Trained:
         kind: "vqvae" or "vqgan".
         protocol: the split to train on, "paper" or "official".
     """
-    sections = ["autoencoder", f"training.{kind}"] + (["gan"] if kind == "vqgan" else [])
-    folder = _folder(run, kind, protocol, sections)
+    folder = _autoencoder_folder(run, kind, protocol)
     torch.manual_seed(seed_from(run.profile.seed, kind, protocol))
     model = VQAutoencoder(run.profile.autoencoder).to(run.device, memory_format=torch.channels_last)
     if not finished(folder) and devices_to_start() > 1:
@@ -80,9 +79,9 @@ def prior(run: Run, *, kind: str, autoencoder_kind: str, protocol: str) -> Train
         protocol: "paper" or "official".
     """
     coder = autoencoder(run, kind=autoencoder_kind, protocol=protocol)
-    folder = _folder(run, f"{autoencoder_kind}_{kind}", protocol, [kind, f"training.{kind}"], coder.folder.name)
+    folder = _prior_folder(run, kind, autoencoder_kind, protocol)
     torch.manual_seed(seed_from(run.profile.seed, autoencoder_kind, kind, protocol))
-    network = _new_prior(run, kind).to(run.device)
+    network = new_prior(run.profile, kind, grid=run.grid).to(run.device)
     if not finished(folder) and devices_to_start() > 1:
         names = [f"--autoencoder={autoencoder_kind}", f"--prior={kind}", f"--protocol={protocol}"]
         run_distributed(["train", *run.options, *names])
@@ -104,6 +103,12 @@ def detectors(run: Run, *, autoencoder_kind: str, prior_kind: str, protocol: str
     return Detectors(coder.network, learnt.network, run.profile.detectors, run.profile.seed)
 
 
+def is_trained(run: Run, *, autoencoder_kind: str, prior_kind: str, protocol: str) -> bool:
+    """Whether both networks of a combination are there, so that `detectors` would train nothing."""
+    coder = _autoencoder_folder(run, autoencoder_kind, protocol)
+    return bool(finished(coder) and finished(_prior_folder(run, prior_kind, autoencoder_kind, protocol)))
+
+
 def parts_folder(run: Run, *, autoencoder_kind: str, prior_kind: str, protocol: str) -> Path:
     """Where the scores of a combination are kept as they come, chunk by chunk."""
     learnt = prior(run, kind=prior_kind, autoencoder_kind=autoencoder_kind, protocol=protocol)
@@ -113,6 +118,16 @@ def parts_folder(run: Run, *, autoencoder_kind: str, prior_kind: str, protocol: 
         code_digest(run.root, ["detectors", "evaluation", "workflow/scores.py"]),
     )
     return learnt.folder.parent / f"scores_{autoencoder_kind}_{prior_kind}_{key[:12]}"
+
+
+def _autoencoder_folder(run: Run, kind: str, protocol: str) -> Path:
+    sections = ["autoencoder", f"training.{kind}"] + (["gan"] if kind == "vqgan" else [])
+    return _folder(run, kind, protocol, sections)
+
+
+def _prior_folder(run: Run, kind: str, autoencoder_kind: str, protocol: str) -> Path:
+    coder = _autoencoder_folder(run, autoencoder_kind, protocol).name
+    return _folder(run, f"{autoencoder_kind}_{kind}", protocol, [kind, f"training.{kind}"], coder)
 
 
 def _folder(run: Run, name: str, protocol: str, sections: list[str], *upstream: str) -> Path:
@@ -167,10 +182,11 @@ def _autoencoder_objectives(run: Run, kind: str, model: VQAutoencoder) -> list[O
     return training.objectives()
 
 
-def _new_prior(run: Run, kind: str) -> Prior:
-    sizes = {"codebook_size": run.profile.autoencoder.codebook_size, "grid": run.grid}
+def new_prior(profile: Profile, kind: str, *, grid: tuple[int, int]) -> Prior:
+    """An untrained prior of a profile's sizes: "pixelsnail" or "gpt2", over (h, w) grids."""
+    sizes = {"codebook_size": profile.autoencoder.codebook_size, "grid": grid}
     if kind == "pixelsnail":
-        return PixelSnail(run.profile.pixelsnail, **sizes)
+        return PixelSnail(profile.pixelsnail, **sizes)
     from vqad_lib.models.gpt2 import Gpt2  # transformers takes seconds to import
 
-    return Gpt2(run.profile.gpt2, **sizes)
+    return Gpt2(profile.gpt2, **sizes)

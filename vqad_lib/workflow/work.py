@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from vqad_lib.distributed import first_process_first, joined
+from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json
-from vqad_lib.workflow.launch import end_with_starter
+from vqad_lib.workflow.launch import devices_to_start, end_with_starter
+from vqad_lib.workflow.settings import configured
 
 
 def work(
@@ -23,22 +25,28 @@ def work(
         VqadError: profile or data are not usable, there was no `make paper` yet and no profile is given, or training
             or scoring failed.
     """
-    end_with_starter()
-    chosen = {} if options["profile"] else read_json(root / "data" / "derived" / "run.json")
+    has_starter = end_with_starter()
+    devices_to_start()  # a mistake there is no reason to meet the other processes
+    path = root / "data" / "derived" / "run.json"
+    if not (options["profile"] or path.exists()):
+        raise VqadError(f"no {path}; run `make paper` first, or give --profile")
+    chosen = {} if options["profile"] else read_json(path)
     settings = {key: value if value is not None else chosen.get(key, "") for key, value in options.items()}
+    configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])  # nor one there
     with joined() as me:
-        from vqad_lib.workflow import stages  # torch and transformers take seconds to import
+        from vqad_lib.workflow import stages  # torch takes seconds to import
         from vqad_lib.workflow.run import open_run
-        from vqad_lib.workflow.scores import score_combination
 
         with first_process_first():  # which decodes the frames, unless they are there
             run = open_run(**settings)
         if command == "score":
+            from vqad_lib.workflow.scores import score_combination  # and so does scikit-learn
+
             score_combination(run, autoencoder=autoencoder, prior=prior, protocol=protocol)
             done = run.scores_path(protocol, autoencoder, prior)
         elif prior:
             done = stages.prior(run, kind=prior, autoencoder_kind=autoencoder, protocol=protocol).folder
         else:
             done = stages.autoencoder(run, kind=autoencoder, protocol=protocol).folder
-        if me.is_first:
+        if me.is_first and not has_starter:
             print(f"done      {done.relative_to(root)}")

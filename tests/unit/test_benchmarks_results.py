@@ -1,0 +1,147 @@
+"""Tables and page of the benchmarks, peak memory, and what `make bench` hands to its notebook."""
+
+import re
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from vqad_lib.benchmarks import drawings, memory, peers
+from vqad_lib.benchmarks.results import NOTES, SECTIONS, Results, left_out
+from vqad_lib.files import write_json
+from vqad_lib.reporting.tables import Labels
+from vqad_lib.workflow import bench as bench_module
+from vqad_lib.workflow.bench import bench
+
+LABELS = Labels(profile="tiny", dataset="synthetic", perceptual="", seed=0)
+RESTORATION = pd.DataFrame(
+    {
+        "prior": ["gpt2", "gpt2", "pixelsnail"],
+        "size": "tiny",
+        "percentile": [20, 90, 90],
+        "n_restorations": 5,
+        "images": 16,
+        "plain_s": [6.0, 6.0, 4.0],
+        "fast_s": [0.2, 0.1, 0.5],
+        "ratio": [30.0, 60.0, 8.0],
+        "equal_codes": [1.0, 1.0, 0.9375],
+    }
+)
+GROWTH = pd.DataFrame(
+    [
+        {"prior": "gpt2", "algorithm": algorithm, "axis": "codes_per_grid", "value": value}
+        for algorithm, value in (("plain", 64), ("fast", 64), ("fast", 256), ("fast", 1024))
+    ]
+)
+
+
+@pytest.fixture
+def results(tmp_path) -> Results:
+    return Results(tmp_path / "reports" / "bench", tmp_path / "figures" / "bench", LABELS)
+
+
+def test_csv_starts_with_the_table_and_ends_with_the_labels(results) -> None:
+    results.table("restoration", RESTORATION)
+    first = (results.reports / "restoration.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert first == ",".join(RESTORATION.columns) + ",profile,dataset,seed,perceptual"
+
+
+def test_page_shows_what_there_is_and_names_what_was_left_out(results) -> None:
+    results.table("restoration", RESTORATION)
+    results.figure("restoration", drawings.restoration_figure(RESTORATION))
+    page = results.page({"profile": "tiny", "networks": "random", "time": "2.5 min"}, ["MONAI <is> not installed."])
+    text = page.read_text(encoding="utf-8")
+    assert "MONAI &lt;is&gt; not installed." in text
+    assert "The networks have random weights." in text
+    assert "30.0 to 60.0 ×" in text
+    assert "93.750 %" in text, "the worst row decides whether codes are equal"
+    assert "2.5 min" in text
+    assert re.findall(r'src="([^"]+)"', text) == ["../../figures/bench/restoration.png"]
+    assert (page.parent / "../../figures/bench/restoration.png").exists()
+    assert 'href="restoration.csv"' in text
+    for key, (title, _, _) in SECTIONS.items():
+        assert (f"<b>{title}</b>: not measured." in text) == (key != "restoration")
+
+
+def test_page_needs_no_network_and_says_nothing_of_trained_networks(results) -> None:
+    results.table("restoration", RESTORATION.assign(equal_codes=1.0))
+    text = results.page({"profile": "tiny", "networks": "trained"}, []).read_text(encoding="utf-8")
+    assert not re.search(r"https?:|<script|@import", text)
+    assert "Left out" not in text
+    assert "random weights" not in text
+    assert "<b>all</b>codes equal" in text
+
+
+def test_every_table_has_a_place_and_a_note() -> None:
+    assert sorted(table for _, tables, _ in SECTIONS.values() for table in tables) == sorted(NOTES)
+
+
+def test_reasons_of_what_is_left_out(monkeypatch) -> None:
+    monkeypatch.setattr(peers, "is_installed", lambda library: library == "monai")
+    reasons = left_out(GROWTH, None)
+    assert [reason.split(" is")[0] for reason in reasons] == [
+        "Anomalib",
+        "Peak memory",
+        "Plain GPT-2 at codes_per_grid 256, 1024",
+    ]
+    assert "requirements-extra.lock" in reasons[0]
+    monkeypatch.setattr(peers, "is_installed", lambda _library: True)
+    assert left_out(GROWTH[GROWTH["value"] == 64], pd.DataFrame()) == []
+
+
+def test_figures_show_the_numbers() -> None:
+    figure = drawings.restoration_figure(RESTORATION)
+    lines = {axis.get_title(): axis.lines[0].get_ydata().tolist() for axis in figure.axes}
+    assert lines == {"GPT-2": [30.0, 60.0], "PixelSNAIL": [8.0]}
+    rows = pd.DataFrame({"phase": ["encode"], "network": ["autoencoder"], "fraction": [0.25]})
+    assert drawings.ceiling_figure(rows).axes[0].patches[0].get_width() == 25.0
+    plt.close("all")
+
+
+@pytest.mark.skipif(not memory.can_measure(), reason="Linux only")
+def test_peak_sees_memory_that_was_given_back() -> None:
+    with memory.HostPeak() as host:
+        block = np.ones(40 * memory.MIB, dtype=np.uint8)
+        deadline = time.monotonic() + 10
+        while host.increase_mib < 30 and time.monotonic() < deadline:
+            time.sleep(0.01)  # a loaded machine may be slow to look
+        del block
+    assert host.increase_mib == pytest.approx(40, abs=10)
+
+
+@pytest.mark.skipif(not memory.can_measure(), reason="Linux only")
+def test_memory_rows_are_measured_in_processes_of_their_own() -> None:
+    rows = memory.memory_rows((3,))
+    assert rows[["images", "device"]].to_numpy().tolist() in ([[3, "cpu"]], [[3, "cuda"]])
+    assert rows["before_mib"].iloc[0] > 0
+    assert rows["peak_increase_mib"].iloc[0] >= 0
+
+
+@pytest.fixture
+def executed(monkeypatch) -> list[dict]:
+    calls = []
+    monkeypatch.setattr(
+        bench_module, "execute_notebook", lambda _root, _source, parameters, **_: calls.append(parameters)
+    )
+    monkeypatch.setattr(bench_module, "convert_notebooks", lambda _folder: None)
+    return calls
+
+
+def test_bench_measures_demo_unless_told_otherwise(tmp_path, executed) -> None:
+    page = bench(tmp_path, {"profile": "", "networks": ""})
+    assert page == tmp_path / "reports" / "bench" / "index.html"
+    bench(tmp_path, {"profile": "smoke", "networks": "random", "seed": "3"})
+    assert executed == [
+        {"profile": "demo", "results": "bench"},
+        {"profile": "smoke", "networks": "random", "seed": "3", "results": "bench"},
+    ]
+
+
+def test_bench_takes_data_and_seed_of_the_last_run_of_its_profile(tmp_path, executed) -> None:
+    last = {"profile": "demo", "dataset": "ucsd_ped2", "data_root": "ped2", "seed": "7", "perceptual": "random"}
+    write_json(tmp_path / "data" / "derived" / "run.json", last | {"data_digest": "0"})
+    bench(tmp_path, {"seed": "8"})
+    bench(tmp_path, {"profile": "smoke"})
+    assert executed == [last | {"seed": "8", "results": "bench"}, {"profile": "smoke", "results": "bench"}]
