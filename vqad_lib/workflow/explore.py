@@ -135,6 +135,7 @@ def draw(look: Look, *, method: str) -> Figure:
         axis.grid(visible=False)
     at = f", λ {look.threshold_nats:.2f} nats" if method in RESTORATIONS else ""
     figure.suptitle(f"{method.replace('_', ' ')}: score {look.score:.4f}{at}", fontsize=9)
+    plt.close(figure)  # shown where it is returned to, not once more at the end of a cell
     return figure
 
 
@@ -152,8 +153,6 @@ def controls(explorer: Explorer) -> ipywidgets.Widget:
     }
 
     def show(**values: int | str | float) -> None:
-        figure = draw(explorer.look(**values), method=values["method"])
-        display(figure)
-        plt.close(figure)
+        display(draw(explorer.look(**values), method=values["method"]))
 
     return ipywidgets.VBox([*chosen.values(), ipywidgets.interactive_output(show, chosen)])
