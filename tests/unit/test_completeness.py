@@ -16,8 +16,8 @@ DEMO_TABLES, DEMO_FIGURES = REPOSITORY / "reports" / "demo" / "tables", REPOSITO
 STAGES = stage_table(REPOSITORY)
 ALL = [f"table_{n:02d}" for n in TABLE_NUMBERS] + [f"figure_{n:02d}" for n in FIGURE_NUMBERS]
 
-# What a notebook makes and the committed demo results lack, because they are older than the notebook. A name leaves when
-# the results come; a test fails where something is there and still listed.
+# What a notebook makes and the committed demo results lack, because they are older than the notebook. A name leaves
+# when the results come; a test fails where something is there and still listed.
 NOT_COMMITTED_YET = {
     *("table_03", "table_04", "table_05", "table_10", "table_25", "table_26", "table_27"),
     *("figure_01", "figure_02", "figure_03", "figure_05", "figure_10", "figure_11", "figure_12", "figure_13"),

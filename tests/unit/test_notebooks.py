@@ -29,7 +29,7 @@ CHOICES = {
     "results": {"smoke/bench"},  # nbval must not write where make bench does
     "replicate": {0},
 }
-ALONE = ["20_benchmarks"]  # no stage of make paper
+ALONE = ["20_benchmarks", "30_explore"]  # no stage of make paper
 # the stages whose code a stage depends on through its `--needs`; test_make_knows_every_stage compares with the Makefile
 BEFORE = {
     "03_train_prior": ["02_train_autoencoder"],

@@ -166,32 +166,30 @@ def _bare(model: type, frames: np.ndarray) -> dict:
 
 
 def _fit(model: nn.Module, loader: DataLoader, *, epochs: int, device: torch.device) -> None:
-    from lightning.pytorch.callbacks import Callback
-
-    class Bar(Callback):
-        """One step of our progress bar per batch."""
-
-        def __init__(self) -> None:
-            name = {"Ganomaly": "train GANomaly", "Dfkde": "features for DFKDE"}[type(model).__name__]
-            self.steps = progress(range(epochs * len(loader)), what=name, unit="batch")
-
-        def on_train_batch_end(self, *_arguments: object, **_options: object) -> None:
-            next(self.steps, None)
-
-        def on_train_end(self, *_arguments: object, **_options: object) -> None:
-            next(self.steps, None)
-
-    with _engine(device, max_epochs=epochs, callbacks=[Bar()]) as engine:
+    shown = _progress_bar(f"train {type(model).__name__}", epochs * len(loader))
+    with _engine(device, max_epochs=epochs, callbacks=[shown]) as engine:
         engine.fit(model, train_dataloaders=loader)
 
 
 def _predict(model: nn.Module, frames: np.ndarray, device: torch.device) -> np.ndarray:
-    with _engine(device) as engine:
-        batches = engine.predict(model, dataloaders=_loader(frames, _SCORE_BATCH))
+    loader = _loader(frames, _SCORE_BATCH)
+    with _engine(device, callbacks=[_progress_bar(f"score with {type(model).__name__}", len(loader))]) as engine:
+        batches = engine.predict(model, dataloaders=loader)
     scores = torch.cat([batch.pred_score.reshape(-1).double().cpu() for batch in batches]).numpy()
     if not np.isfinite(scores).all():
         raise VqadError(f"{type(model).__name__} gave a score that is not a number; lower its learning rate")
     return scores
+
+
+def _progress_bar(what: str, batches: int) -> object:
+    """Lightning's hooks, one step of our own bar per batch."""
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    steps = progress(range(batches), what=what, unit="batch")
+    advance = {f"on_{stage}_batch_end": lambda *_a, **_o: next(steps, None) for stage in ("train", "predict")}
+    return LambdaCallback(
+        **advance, on_train_end=lambda *_: next(steps, None), on_predict_end=lambda *_: next(steps, None)
+    )
 
 
 @contextmanager

@@ -38,7 +38,7 @@ _SHOWN = {
     "figure_17": "Maps of the difference between anomalous frames and their restorations; brighter is larger.",
     "figure_18": "Maps of the difference between normal frames and their restorations; brighter is larger.",
     "leak": "Histograms of the distance from test frames to the nearest training frame, one panel for each split.",
-    "leak_in_time": "AUROC over the distance in time to the nearest training frame, for each detector and for no model.",
+    "leak_in_time": "AUROC over the distance in time to the nearest training frame, with each detector and with none.",
     "capacity": "Scores over latent dimension, and over codebook size.",
     "claim_1_codebook": _FOREST.format(what="VQ-GAN minus VQ-VAE"),
     "claim_2_spatial": _FOREST.format(what="PixelSNAIL minus transformer"),

@@ -62,7 +62,7 @@ def _row(
     cell: float,
     *,
     label: str,
-    titles: list[str] | None = None,
+    titles: tuple[str, ...] | list[str] = (),
 ) -> None:
     """Images in a row, (n, 3, H, W), from the upper left corner (left, top), inches from the lower left."""
     axes = [_axes(figure, left + i * cell, top - cell, cell - _GAP_IN) for i in range(len(images))]
