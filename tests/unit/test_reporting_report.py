@@ -210,8 +210,23 @@ def test_what_is_compared_comes_before_details():
     head = re.findall(r"<th scope=\"col[^>]*>(.*?)</th>", html_table(frame, table=6))
     top = [name for name in head if name in ("Model", "the paper&#39;s protocol", "Decision threshold")]
     assert top == ["Model", "the paper&#39;s protocol", "Decision threshold"]
-    last = re.findall(r"<td class=\"number\">(.*?)</td>", html_table(frame, table=6).split("</tr>")[2])[-2:]
-    assert last == ["0.700", "1.500"]
+    cells = re.findall(r"<td class=\"number( edge)?\">(.*?)</td>", html_table(frame, table=6).split("</tr>")[2])
+    assert cells[-2:] == [(" edge", "0.700"), ("", "1.500")], "the honest number beside the sound ones"
+
+
+def test_spread_over_seeds_stands_beneath_the_mean():
+    frame = results(6).assign(seeds=3, auroc_mean=0.82, auroc_sd=0.011)
+    html = html_table(frame, table=6)
+    assert '<th scope="colgroup" class="group" colspan="1">mean ± sd over training seeds (3)</th>' in html
+    assert '<td class="number edge">0.820 <small class="under">± 0.011</small></td>' in html
+    assert ">Seeds<" not in html
+
+
+def test_interval_of_a_difference_reads_without_a_sign_too_many():
+    frame = DataFrame({"detector": ["light_pixel_wise"], "difference": -0.25})
+    html = html_table(frame.assign(difference_low=-0.5, difference_high=0.125), table=None)
+    assert '-0.250 <small class="under">−0.500 to 0.125</small>' in html
+    assert '<th scope="row">light pixel-wise</th>' in html
 
 
 def test_scores_that_are_all_one_keep_their_decimals(tmp_path):

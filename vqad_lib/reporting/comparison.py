@@ -124,7 +124,7 @@ def html_table(frame: DataFrame, *, table: int | None) -> Markup:
     first, groups, plain = _layout(frame, key)
     rows = []
     for index in range(len(frame)):
-        cells = [f'<th scope="row">{escape(text[column][index])}</th>' for column in first]
+        cells = [f'<th scope="row">{_words(text[column][index])}</th>' for column in first]
         for name, columns in groups:
             for theirs, mine in columns:
                 alone = name.startswith((SOUND_GROUP, SEEDS_GROUP))
@@ -147,6 +147,7 @@ def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], Groups, list[
     alone = [("", f"{name}_paper_protocol") for name in ("f1", "auc") if f"{name}_paper_protocol" in frame]
     compared += [pair for pair in alone if pair[1] not in {mine for _, mine in compared}]
     sound = [("", name) for name in SOUND if name in frame and f"{name}_low" in frame]
+    sound += [("", "auroc_official")] if "auroc_official" in frame else []
     seeds = [("", name) for name in frame if name.endswith("_mean") and f"{name.removesuffix('_mean')}_sd" in frame]
     used = {column for pair in compared + sound + seeds for column in pair} | ({"seeds"} if seeds else set())
     used |= {f"{name}_{end}" for name in frame if f"{name}_high" in frame for end in ("low", "high")}
@@ -155,9 +156,8 @@ def _layout(frame: DataFrame, key: str | None) -> tuple[list[str], Groups, list[
     if key in plain:
         plain.insert(0, plain.pop(plain.index(key)))
     plain = plain or list(frame)[:1]
-    # the honest number first; a model that the caption names need not stand in every row
-    rest = sorted(plain[1:], key="auroc_official".__ne__)
-    rest = [column for column in rest if column != "model" or frame["model"].nunique() > 1]
+    # a model that the caption names need not stand in every row
+    rest = [column for column in plain[1:] if column != "model" or frame["model"].nunique() > 1]
     # seconds and shapes have no protocol
     compared_group = "beside the paper" if any(mine in COUNTERPARTS for _, mine in compared) else PAPER_GROUP
     many = f"{SEEDS_GROUP} ({frame['seeds'].max():.0f})" if seeds and "seeds" in frame else SEEDS_GROUP
@@ -194,10 +194,16 @@ def _cell(text: dict[str, list[str]], name: str, index: int, kind: str, small: s
     """One number or text; beneath it its interval, its spread, or what the paper has there."""
     low, high = (text.get(f"{name}_{end}", {index: ""})[index] for end in ("low", "high"))
     spread = text.get(f"{name.removesuffix('_mean')}_sd", {index: ""})[index] if name.endswith("_mean") else ""
-    below = f"{low}–{high}".replace("-", "−") if low and high else f"± {spread}" if spread else ""
+    to = " to " if "-" in low + high else "–"  # a dash between negative numbers would be read as a sign
+    below = f"{low}{to}{high}".replace("-", "−") if low and high else f"± {spread}" if spread else ""
     below = f"paper {small}" if small else below
     under = f' <small class="under">{escape(below)}</small>' if below else ""
-    return f'<td class="{kind}">{escape(text[name][index]) or "–"}{under}</td>'
+    return f'<td class="{kind}">{_words(text[name][index]) or "–"}{under}</td>'
+
+
+def _words(text: str) -> str:
+    """Escaped; a detector's name for people: "light_pixel_wise" is "light pixel-wise"."""
+    return str(escape(text.replace("_wise", "-wise").replace("light_", "light ")))
 
 
 def _kind(column: Series) -> str:
