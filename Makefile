@@ -36,7 +36,7 @@ export VQAD_DEVICES = $(DEVICES)
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help paper results test smoke nbval check-resume lint data lab report bench clean lock notebooks
+.PHONY: help paper results fidelity measured test smoke nbval check-resume lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -67,17 +67,20 @@ help:
 
 # -- results ---------------------------------------------------------------------------------------------------------
 ## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
-paper: $(ENVIRONMENT)
+paper: GOAL := results
+## fidelity: measure what each choice of docs/fidelity.md does to the numbers; trains some ten networks more
+fidelity: GOAL := measured
+paper fidelity: $(ENVIRONMENT)
 	@started=$$(date +%s); \
 	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
 	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
 	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); profile=$$(sed -n 's/^override PROFILE := //p' $(DERIVED)/run.mk); \
-	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) results; \
+	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) $(GOAL); \
 	 seconds=$$(( $$(date +%s) - started )); \
 	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$profile/index.html"
 
 ifneq ($(wildcard $(DERIVED)/run.mk),)
-ifneq ($(filter results report,$(MAKECMDGOALS)),)
+ifneq ($(filter results report measured,$(MAKECMDGOALS)),)
 include $(DERIVED)/run.mk
 endif
 endif
@@ -125,7 +128,25 @@ endef
 $(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
 $(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
+$(eval $(call results_rule,09_restorations,$(SCORED_paper)))
+# Anomalib is added for this stage alone, and never for the smoke profile; once it is there, the stage is looked at again
+ANOMALIB := $(or $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS)),$(wildcard $(shell $(PY) -c \
+  'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/anomalib/__init__.py))
+$(M)/11_baselines.json: $(ANOMALIB)
+$(eval $(call results_rule,11_baselines,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
+
+# Tables 3 and 4, Figure 5. $(1) latent dimension, $(2) codebook size; one may be that of the profile's own networks
+define capacity_rule
+STAGES += 10_capacity_train_$(1)_$(2)
+CAPACITY_TRAINED += 10_capacity_train_$(1)_$(2)
+$(M)/10_capacity_train_$(1)_$(2).json: notebooks/10_capacity_train.ipynb $(M)/03_train_prior_vqgan_gpt2_paper.json $$(COMMON)
+	$$(STAGE) 10_capacity_train -p latent_dim=$(1) -p codebook_size=$(2) --needs 03_train_prior_vqgan_gpt2_paper
+endef
+pair = $(call $(1),$(firstword $(subst /, ,$(2))),$(lastword $(subst /, ,$(2))))
+$(foreach v,$(CAPACITY),$(eval $(call pair,capacity_rule,$(v))))
+$(eval $(call results_rule,10_capacity,$(CAPACITY_TRAINED)))
+
 # times are taken when nothing else runs: after all other stages, whose ends it does not depend on otherwise
 $(M)/08_seconds_per_image.json: | $(call manifests,$(STAGES))
 $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
@@ -135,6 +156,19 @@ results: $(M)/report.json
 	@:
 $(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2)
 	@$(PY) -m vqad_lib finish && touch $@
+
+# the choices of docs/fidelity.md, not part of `results`. $(1) choice, $(2) split
+define fidelity_rule
+MEASURED += 13_fidelity_measure_$(1)_$(2)
+$(M)/13_fidelity_measure_$(1)_$(2).json: notebooks/13_fidelity_measure.ipynb $(call manifests,$(SCORED_$(2))) $$(COMMON)
+	$$(STAGE) 13_fidelity_measure -p choice=$(1) -p protocol=$(2) --needs $(SCORED_$(2))
+endef
+$(foreach f,$(FIDELITY),$(eval $(call pair,fidelity_rule,$(f))))
+$(M)/13_fidelity.json: notebooks/13_fidelity.ipynb $(call manifests,$(MEASURED)) $(COMMON)
+	$(STAGE) 13_fidelity --needs $(MEASURED)
+measured: export VQAD_STAGES := $(filter 02_% 03_% 04_%,$(STAGES)) $(MEASURED) 13_fidelity
+measured: $(M)/13_fidelity.json
+	@echo 'fidelity  reports/$(PROFILE)/tables/fidelity.md; make report puts it on the page'
 
 ## report: build the page anew from the tables and figures that are there
 report: $(ENVIRONMENT)

@@ -100,7 +100,21 @@ PROFILE: dict[str, Any] = {
         "normal_quantile": 0.95,
         "unsupervised_percentile": 90,
     },
+    "capacity": {
+        "latent_dims": [2, 4],
+        "codebook_sizes": [4, 8],
+        "latent_dim": 4,
+        "codebook_size": 8,
+        "large_latent_dim": 8,
+        "large_codebook_size": 16,
+        "max_epochs": 1,
+    },
     "speed": {"images": 4, "repeats": 2, "plain_seconds": 0.5},
+    "baselines": {
+        "ganomaly": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 4, "features": 4, "latent_dim": 4},
+        "dfkde": {"backbone": "resnet18", "weights": "random", "pca_components": 4, "max_training_points": 100},
+        "pixel_variance_floor": 1.0,
+    },
     "benchmarks": {
         "threads": 1,
         "images": 2,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from vqad_lib.config_values import check_values, value_at
 from vqad_lib.errors import VqadError
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -168,6 +169,36 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CapacityConfig:
+    """Tables 3 and 4: VQ-GAN and Transformer at other sizes; Figure 5: one that is larger than it should be.
+
+    `latent_dims` are tried with `codebook_size`, `codebook_sizes` with `latent_dim`. `max_epochs` caps the training of
+    each of these networks below the profile's own; null leaves that.
+    """
+
+    __pydantic_config__ = _STRICT
+    latent_dims: tuple[int, ...]
+    codebook_sizes: tuple[int, ...]
+    latent_dim: int
+    codebook_size: int
+    large_latent_dim: int
+    large_codebook_size: int
+    max_epochs: int | None
+
+    @property
+    def large(self) -> tuple[int, int]:
+        """The (latent dimension, codebook size) of Figure 5."""
+        return self.large_latent_dim, self.large_codebook_size
+
+    @property
+    def variants(self) -> tuple[tuple[int, int], ...]:
+        """Each (latent dimension, codebook size) once: those of Table 3, of Table 4, and of Figure 5."""
+        along = [(dim, self.codebook_size) for dim in self.latent_dims]
+        along += [(self.latent_dim, size) for size in self.codebook_sizes]
+        return tuple(dict.fromkeys([*along, self.large]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
     """How running times are measured (Tables 10 and 25-27).
 
@@ -179,6 +210,45 @@ class SpeedConfig:
     images: int
     repeats: int
     plain_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanomalyConfig:
+    """GANomaly as Anomalib has it (Table 5): training, width of its first layer, size of its latent vectors."""
+
+    __pydantic_config__ = _STRICT
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    features: int
+    latent_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DfkdeConfig:
+    """DFKDE as Anomalib has it (Table 5; section 3.6: ResNet50, 16 components).
+
+    `weights`: "imagenet", "random", or the path of a torchvision state dict of the backbone.
+    """
+
+    __pydantic_config__ = _STRICT
+    backbone: Literal["resnet18", "resnet50"]
+    weights: str
+    pca_components: int
+    max_training_points: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselinesConfig:
+    """What Table 5 compares with.
+
+    `pixel_variance_floor`: squared grey levels; no pixel's variance over the training frames counts as less.
+    """
+
+    __pydantic_config__ = _STRICT
+    ganomaly: GanomalyConfig
+    dfkde: DfkdeConfig
+    pixel_variance_floor: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +287,9 @@ class Profile:
     training: TrainingConfigs
     detectors: DetectorConfig
     evaluation: EvaluationConfig
+    capacity: CapacityConfig
     speed: SpeedConfig
+    baselines: BaselinesConfig
     benchmarks: BenchmarkConfig
 
 
@@ -255,102 +327,8 @@ def profile_from_mapping(content: Any, *, source: str) -> Profile:
             first["type"], f"{first['msg']}, got {first['input']!r}"
         )
         raise VqadError(f"{source}: {key}: {problem}; compare with profiles/demo.yaml") from error
-    _check_values(profile, source)
+    check_values(profile, source)
     return profile
-
-
-_AT_LEAST_ONE = [
-    "data.image_size_px",
-    "autoencoder.norm_groups",
-    "autoencoder.codebook_size",
-    "autoencoder.latent_dim",
-    "autoencoder.residual_blocks",
-    "gan.discriminator_channels",
-    "gan.discriminator_layers",
-    "pixelsnail.channels",
-    "pixelsnail.heads",
-    "pixelsnail.key_dim",
-    "gpt2.layers",
-    "gpt2.heads",
-    "gpt2.width",
-    "training.*.batch_size",
-    "training.*.max_epochs",
-    "training.*.validate_every_epochs",
-    "detectors.n_restorations",
-    "detectors.chunk_images",
-    "evaluation.bootstrap_resamples",
-    "speed.images",
-    "speed.repeats",
-    "benchmarks.threads",
-    "benchmarks.images",
-    "benchmarks.repeats",
-    "benchmarks.training_steps",
-    "benchmarks.curve_steps",
-    "benchmarks.curve_seeds",
-]
-
-
-def _check_values(profile: Profile, source: str) -> None:
-    """Refuse values of the right type that no network can be built from and no run can be made with."""
-    whole = dataclasses.asdict(profile)
-    for pattern in _AT_LEAST_ONE:
-        for key in (pattern.replace("*", name) for name in whole["training"]) if "*" in pattern else (pattern,):
-            if _value_at(whole, key) < 1:
-                raise VqadError(f"{source}: {key}: must be at least 1")
-    for problem, found in _problems(profile).items():
-        if found:
-            raise VqadError(f"{source}: {problem}")
-
-
-def _problems(profile: Profile) -> dict[str, bool]:
-    """What is wrong, in words, and whether it is the case."""
-    channels, groups = profile.autoencoder.channels, profile.autoencoder.norm_groups
-    halvings, percentiles = max(len(channels) - 1, 0), profile.detectors.threshold_percentiles
-    even_or_none = {key: value < 1 or value % 2 == 0 for key, value in _windows(profile).items()}
-    return {
-        "autoencoder.channels: must have at least two entries": len(channels) < 2,
-        "autoencoder.channels: must be multiples of autoencoder.norm_groups": any(
-            c < 1 or c % groups for c in channels
-        ),
-        "data.image_size_px: must be a multiple of 2 ** (len(autoencoder.channels) - 1)": bool(
-            profile.data.image_size_px % 2**halvings
-        ),
-        "gpt2.width: must be a multiple of gpt2.heads": bool(profile.gpt2.width % profile.gpt2.heads),
-        "gpt2.dropout: must lie in 0..1": not 0 <= profile.gpt2.dropout < 1,
-        "pixelsnail.dropout: must lie in 0..1": not 0 <= profile.pixelsnail.dropout < 1,
-        "pixelsnail.kernel_px: must be at least 3": profile.pixelsnail.kernel_px < 3,
-        **{f"{key}: must be an odd number": found for key, found in even_or_none.items()},
-        "detectors.threshold_percentiles: must lie in 0..100": any(not 0 <= p <= 100 for p in percentiles),
-        "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": (
-            profile.evaluation.unsupervised_percentile not in percentiles
-        ),
-        "detectors.memory_budget_mb: must be above 0": not profile.detectors.memory_budget_mb > 0,
-        "evaluation.normal_quantile: must lie in 0..1": not 0 <= profile.evaluation.normal_quantile <= 1,
-        **{f"benchmarks.{key}: must list whole numbers of at least 1": found for key, found in _lists(profile).items()},
-    }
-
-
-def _lists(profile: Profile) -> dict[str, bool]:
-    """The lists of `benchmarks`, and whether each is unusable: empty, or with an entry below 1."""
-    config = profile.benchmarks
-    keys = ("n_restorations", "memory_images", "scaling_images", "scaling_grids")
-    return {key: min(getattr(config, key), default=0) < 1 for key in keys}
-
-
-def _windows(profile: Profile) -> dict[str, int]:
-    return {
-        "pixelsnail.kernel_px": profile.pixelsnail.kernel_px,
-        "detectors.min_pool_px": profile.detectors.min_pool_px,
-        "detectors.average_pool_px": profile.detectors.average_pool_px,
-    }
-
-
-def _value_at(mapping: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key."""
-    value: Any = mapping
-    for part in key.split("."):
-        value = value[part]
-    return value
 
 
 def section_digest_source(profile: Profile, sections: list[str]) -> str:
@@ -360,4 +338,4 @@ def section_digest_source(profile: Profile, sections: list[str]) -> str:
         sections: dotted field names, for example "data" or "training.vqvae".
     """
     whole = dataclasses.asdict(profile)
-    return json.dumps({section: _value_at(whole, section) for section in sections}, sort_keys=True)
+    return json.dumps({section: value_at(whole, section) for section in sections}, sort_keys=True)

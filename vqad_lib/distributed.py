@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # long, for a process that finds all its chunks scored waits for those that do not; a dead one is noticed by its starter
 WAIT_FOR_OTHERS = timedelta(hours=2)
+FIRST_SPECIAL_STEP = 0xFFFFFFF0  # SLURM's numbers for scripts and shells; steps that srun starts count from 0
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,9 @@ def _from_environment() -> Process:
 
 
 def _is_batch_script() -> bool:
-    """sbatch's own script sees SLURM_NTASKS of the job, but is one process; only srun's processes are numbered."""
-    return "SLURM_JOB_ID" in os.environ and "SLURM_STEP_ID" not in os.environ
+    """sbatch's script, or salloc's shell, sees SLURM_NTASKS of the job but is one process; srun's are numbered."""
+    step = os.environ.get("SLURM_STEP_ID", "")
+    return "SLURM_JOB_ID" in os.environ and (not step or int(step) >= FIRST_SPECIAL_STEP)
 
 
 def _set_meeting_place(*, several_machines: bool) -> None:

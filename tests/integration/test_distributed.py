@@ -147,6 +147,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8")) | {"name": "tiny"}
     profile["data"]["synthetic"] |= {"train_clips": 3, "test_clips": 1, "frames_per_clip": 8}
     profile["data"]["official_validation_clips"] = 1
+    profile["detectors"]["chunk_images"] = 4
     (root / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     return root
 
@@ -169,6 +170,21 @@ def test_train_starts_processes_and_leaves_a_finished_network(root):
     summary = read_json(folder / "done.json")
     assert (summary["epochs"], summary["processes"]) == (2, 2)
     assert {path.name for path in folder.iterdir()} == {"vqvae.safetensors", "curves.csv", "done.json", "tensorboard"}
+
+
+def test_scores_of_two_processes_are_those_of_one(root):
+    """The networks come from two processes too; one process then finds them, and scores every chunk by itself."""
+    options = ["--profile=tiny", "--seed=3", "--autoencoder=vqvae", "--prior=pixelsnail", "--protocol=paper"]
+    ended_well(start([*TORCHRUN, "-m", "vqad_lib", "score", *options], root, VQAD_ROOT=str(root), PYTHONPATH=str(root)))
+    path = root / "reports" / "tiny" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
+    together = path.read_bytes()
+    path.unlink()
+    (parts,) = (root / "data" / "derived" / "tiny" / "seed_3" / "paper").glob("scores_*")
+    shutil.rmtree(parts)
+    done = run_command(root, "score", *options)
+    assert (done.returncode, done.stdout) == (0, f"done      {path.relative_to(root)}\n"), done.stderr
+    assert path.read_bytes() == together
+    assert len(list(parts.glob("*.parquet"))) > 2, "too few chunks for two processes to share"
 
 
 def test_what_fails_in_the_processes_is_one_line(root, monkeypatch):

@@ -36,7 +36,8 @@ def as_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
         ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, Process(1, 2, 1)),
         ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"} | JOB, Process(5, 8, 1)),  # torchrun inside of srun
         (JOB, Process(3, 4, 1)),
-        ({key: value for key, value in JOB.items() if key != "SLURM_STEP_ID"}, Process(0, 1, 0)),  # sbatch's own script
+        ({key: value for key, value in JOB.items() if key != "SLURM_STEP_ID"}, Process(0, 1, 0)),  # sbatch's script
+        (JOB | {"SLURM_STEP_ID": str(0xFFFFFFFA)}, Process(0, 1, 0)),  # salloc's shell
         ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Process(0, 1, 0)),
         ({"RANK": "0"}, Process(0, 1, 0)),
     ],

@@ -21,9 +21,13 @@ COMMON = ["profile", "dataset", "data_root", "seed", "perceptual"]
 CHOICES = {
     "autoencoder": {"vqvae", "vqgan"},
     "prior": {"pixelsnail", "gpt2"},
+    "latent_dim": {"8", "16", "32"},
+    "codebook_size": {"16", "32", "64"},
+    "choice": {"restoration", "random_second_half", "hinge"},
     "protocol": {"paper", "official"},
     "networks": {"auto", "trained", "random"},
     "results": {"smoke/bench"},  # nbval must not write where make bench does
+    "replicate": {0},
 }
 ALONE = ["20_benchmarks"]  # no stage of make paper
 # the stages whose code a stage depends on through its `--needs`; test_make_knows_every_stage compares with the Makefile
@@ -34,7 +38,15 @@ BEFORE = {
     "06_results": ["04_score"],
     "07_regenerations": ["02_train_autoencoder"],
     "08_seconds_per_image": ["04_score"],
+    "12_claims": ["04_score"],
+    "10_capacity_train": ["03_train_prior"],
+    "10_capacity": ["10_capacity_train"],
+    "13_fidelity_measure": ["04_score"],
+    "13_fidelity": ["13_fidelity_measure"],
+    "11_baselines": ["04_score"],
+    "09_restorations": ["04_score"],
 }
+ASIDE = {"13_fidelity_measure", "13_fidelity"}  # of make fidelity, not of make paper
 CODE_LINES_AT_MOST = 70
 MACHINE_PATH = re.compile(r"(?<![\w.:/}<])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\w")
 
@@ -74,8 +86,8 @@ def shown_text(path: Path) -> list[str]:
 
 def test_notebooks_and_stages_are_the_same():
     assert [path.stem for path in NOTEBOOKS] == sorted([*STAGES, *ALONE])
-    numbers = [stage[:2] for stage in sorted(STAGES)]
-    assert numbers == [f"{number:02d}" for number in range(len(numbers))]
+    numbers = [path.stem[:2] for path in NOTEBOOKS]
+    assert [number for number in numbers if not number.isdigit()] == []
 
 
 @each_notebook
@@ -172,14 +184,16 @@ def test_declared_outputs_follow_the_contracts(name):
     """Each placeholder is a parameter, each stage of a notebook writes files of its own, in the agreed folders."""
     own = [parameter for parameter in parameters(FOLDER / f"{name}.ipynb") if parameter not in COMMON]
     templates = [
-        r"figures/\{profile\}/(figure_\d\d|[a-z_{}]+)\.png",
-        r"reports/\{profile\}/tables/(table_\d\d|[a-z_{}]+)\.csv",
-        r"reports/\{profile\}/scores/\{protocol\}/\{autoencoder\}_\{prior\}\.parquet",
+        r"figures/\{profile\}/(\{replicate_folder\})?(figure_\d\d|[a-z][a-z\d_{}]+)\.png",
+        r"reports/\{profile\}/tables/(table_\d\d|[a-z][a-z\d_{}]+)\.csv",
+        r"reports/\{profile\}/scores/\{replicate_folder\}\{protocol\}/\{autoencoder\}_\{prior\}\.parquet",
+        r"reports/\{profile\}/scores/[a-z]+/[a-z_{}]+\.parquet",
     ]
     assert STAGES[name]["outputs"]
     for output in STAGES[name]["outputs"]:
         assert any(re.fullmatch(template, output) for template in templates), output
-        assert sorted(re.findall(r"\{(\w+)\}", output)) == sorted(["profile", *own]), output
+        found = [name.removesuffix("_folder") for name in re.findall(r"\{(\w+)\}", output)]
+        assert sorted(found) == sorted(["profile", *own]), output
 
 
 def test_each_output_has_one_maker():
@@ -211,21 +225,23 @@ def test_imported_code_is_depended_on(name):
 # -- the Makefile ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@pytest.mark.parametrize("protocols", ["paper official", "paper"])
-def test_make_knows_every_stage(tmp_path, protocols):
-    """Each notebook is executed with its own parameters, once per combination, after what it needs."""
+def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, set[str]], str]:
+    """What make would do for a goal: stages in order, notebook -> notebooks that it needs, the last line.
+
+    Each notebook is executed with its own parameters, after what it needs.
+    """
     for name in ("notebooks", "profiles", "vqad_lib"):
-        (tmp_path / name).symlink_to(REPOSITORY / name)
-    shutil.copy(REPOSITORY / "Makefile", tmp_path)
-    derived = tmp_path / "data" / "derived"
+        (folder / name).symlink_to(REPOSITORY / name)
+    shutil.copy(REPOSITORY / "Makefile", folder)
+    derived = folder / "data" / "derived"
     derived.mkdir(parents=True)
     (derived / "run.json").write_text("{}")
-    lines = f"override PROFILE := smoke\noverride PROTOCOLS := {protocols}\noverride JOBS := 1\n"
-    (derived / "run.mk").write_text(lines)
+    choice = {"PROFILE": "smoke", "PROTOCOLS": protocols, "JOBS": "1", "CAPACITY": "8/32 16/32", "FIDELITY": ""}
+    choice["FIDELITY"] = " ".join(f"restoration/{protocol}" for protocol in protocols.split())
+    (derived / "run.mk").write_text("".join(f"override {key} := {value}\n" for key, value in choice.items()))
     done = subprocess.run(
-        ["make", "--no-print-directory", "-n", "results", "PYTHON=python3"],
-        cwd=tmp_path,
+        ["make", "--no-print-directory", "-n", goal, "PYTHON=python3"],
+        cwd=folder,
         # the tests themselves may run under make, whose flags and level would reach this one
         env={key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))},
         capture_output=True,
@@ -234,21 +250,35 @@ def test_make_knows_every_stage(tmp_path, protocols):
         timeout=60,
     )
     commands = [line.split("-m vqad_lib stage ")[1].split() for line in done.stdout.splitlines() if " stage " in line]
-    seen, notebooks, before = [], set(), {}
+    seen, before = [], {}
     for notebook, *rest in commands:
         given = dict(rest[i + 1].split("=") for i, word in enumerate(rest) if word == "-p")
         needs = rest[rest.index("--needs") + 1 :] if "--needs" in rest else []
-        assert list(given) == [name for name in parameters(FOLDER / f"{notebook}.ipynb") if name not in COMMON]
+        own = [name for name in parameters(FOLDER / f"{notebook}.ipynb") if name not in COMMON]
+        assert list(given) == [name for name in own if name != "replicate"]  # of SEEDS=, which is 1 here
         assert set(needs) <= set(seen), f"{notebook} comes before what it needs"
-        if needs:
-            before.setdefault(notebook, set()).update(
-                re.sub(r"(_(vqvae|vqgan|pixelsnail|gpt2|paper|official))+$", "", n) for n in needs
-            )
+        values = r"(_(vqvae|vqgan|pixelsnail|gpt2|restoration|paper|official|\d+))+$"
+        before.setdefault(notebook, set()).update(re.sub(values, "", need) for need in needs)
         seen.append("_".join([notebook, *given.values()]))
-        notebooks.add(notebook)
-    assert len(seen) == len(set(seen)) == 6 + 10 * len(protocols.split())
-    assert notebooks == set(STAGES)
-    assert before == {name: set(stages) for name, stages in BEFORE.items()}
+    assert len(seen) == len(set(seen))
+    return seen, before, [line for line in done.stdout.splitlines() if line.strip() != ":"][-1]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("protocols", ["paper official", "paper"])
+def test_make_knows_every_stage(tmp_path, protocols):
+    seen, before, last = made(tmp_path, protocols, "results")
+    assert len(seen) == 9 + 10 * len(protocols.split()) + 2 + 1
+    assert before == {name: set(BEFORE.get(name, [])) for name in STAGES if name not in ASIDE}
     assert seen[-1] == "08_seconds_per_image", "times are taken when nothing else runs"
-    calls = [line for line in done.stdout.splitlines() if "-m vqad_lib" in line]
-    assert [" finish" in line for line in calls] == [False] * len(commands) + [True]
+    assert last.count("-m vqad_lib finish") == 1
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("protocols", ["paper official", "paper"])
+def test_make_measures_the_choices(tmp_path, protocols):
+    seen, before, last = made(tmp_path, protocols, "measured")
+    assert len(seen) == (10 + 1) * len(protocols.split()) + 1
+    assert {name: before[name] for name in ASIDE} == {name: set(BEFORE[name]) for name in ASIDE}
+    assert seen[-1] == "13_fidelity"
+    assert "reports/smoke/tables/fidelity.md" in last

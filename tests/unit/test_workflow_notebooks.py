@@ -211,6 +211,30 @@ def test_going_back_to_an_earlier_setting_executes_again(root, executions):
     assert len(executions) == 3
 
 
+@pytest.mark.usefixtures("executions")
+def test_an_extra_package_that_comes_or_goes_executes_again(root, monkeypatch, capsys):
+    """Without it the stage goes on, and says in one line how to install it; with it, it runs anew."""
+    table = {"10_tiny": STAGES["10_tiny"] | {"packages": ["anomalib"]}}
+    (root / "notebooks" / "stages.yaml").write_text(yaml.safe_dump(table), encoding="utf-8")
+    installed = {}
+
+    def version(package):
+        if package not in installed:
+            raise notebooks.metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(notebooks.metadata, "version", version)
+    assert run_stage(stage(root))
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith("note      10_tiny_vqvae goes on without anomalib")
+    assert note.endswith("pip install --require-hashes -r requirements-extra.lock")
+    assert not run_stage(stage(root))
+    installed["anomalib"] = "2.7.0"
+    assert run_stage(stage(root))
+    assert not run_stage(stage(root))
+    assert "anomalib" not in capsys.readouterr().err
+
+
 def test_manifest_says_what_when_and_how_long(root, executions, monkeypatch):
     monkeypatch.setenv("VQAD_STARTED", "1700000000")
     before = time.time()

@@ -1,5 +1,7 @@
 """How much of a test set the training set gives away: the nearest training frame, in grey levels and in time."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -23,6 +25,26 @@ def nearest_training_frame(queries: np.ndarray, training: np.ndarray) -> tuple[n
     Raises:
         ValueError: not uint8, shapes do not match, or `training` is empty.
     """
+    best = np.full(len(queries), np.inf)
+    nearest = np.zeros(len(queries), dtype=np.int64)
+    for block, references, squared in mean_squared_differences(queries, training):
+        at = squared.argmin(axis=1)
+        smallest = squared[np.arange(len(at)), at]
+        closer = smallest < best[block]
+        nearest[block][closer] = at[closer] + references.start
+        best[block][closer] = smallest[closer]
+    return np.sqrt(best), nearest
+
+
+def mean_squared_differences(
+    queries: np.ndarray, training: np.ndarray
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Every query against every training frame, a block at a time; arguments and errors as `nearest_training_frame`.
+
+    Yields:
+        rows of `queries` (a of them), rows of `training` (b), and (a, b) float64, mean squared differences over pixels
+        and channels, squared grey levels.
+    """
     if queries.dtype != np.uint8 or training.dtype != np.uint8:
         raise ValueError(f"frames must be uint8, got {queries.dtype} and {training.dtype}")
     if queries.ndim != 4 or queries.shape[1:] != training.shape[1:] or len(training) == 0:
@@ -31,8 +53,6 @@ def nearest_training_frame(queries: np.ndarray, training: np.ndarray) -> tuple[n
         )
     if _is_grey(queries) and _is_grey(training):
         queries, training = queries[:, :1], training[:, :1]
-    best = np.full(len(queries), np.inf)
-    nearest = np.zeros(len(queries), dtype=np.int64)
     for t in range(0, len(training), _BLOCK_ROWS):
         references = _rows(training[t : t + _BLOCK_ROWS])
         reference_norms = np.einsum("nd,nd->n", references, references)
@@ -43,13 +63,8 @@ def nearest_training_frame(queries: np.ndarray, training: np.ndarray) -> tuple[n
             squared *= -2
             squared += np.einsum("nd,nd->n", frames, frames)[:, None]
             squared += reference_norms
-            at = squared.argmin(axis=1)
-            smallest = squared[np.arange(len(at)), at]
-            block = slice(q, q + len(at))
-            closer = smallest < best[block]
-            nearest[block][closer] = at[closer] + t
-            best[block][closer] = smallest[closer]
-    return np.sqrt(best / np.prod(queries.shape[1:])), nearest
+            squared /= frames.shape[1]
+            yield slice(q, q + len(frames)), slice(t, t + len(references)), squared
 
 
 def _is_grey(frames: np.ndarray) -> bool:

@@ -1,28 +1,97 @@
-"""Which frames the figures show: picked by a fixed rule, so that every figure and every run shows the same ones."""
+"""Which frames the figures show: picked by a fixed rule, so that every figure and every run shows the same ones.
+
+Where it is known what a clip shows, the rule takes each kind of anomaly in turn, the one in fewest clips first, and of
+a clip the frame in the middle of its anomalous ones. Otherwise frames are spread evenly.
+"""
 
 import numpy as np
 import pandas as pd
 
+# What is to be seen in the middle anomalous frame of each test clip of UCSD Ped2, and how many frames the clip has.
+# Found by looking: a contact sheet of five frames a clip, spread over its anomalous ones, at full size. The data set
+# itself does not say. A bike may be ridden or pushed, a skater stands on a board; there is no wheelchair in Ped2.
+PED2_TEST_CLIPS = {
+    "Test001": ("bike", 180),
+    "Test002": ("bike", 180),
+    "Test003": ("bike", 150),
+    "Test004": ("cart", 180),
+    "Test005": ("bike", 150),
+    "Test006": ("bike", 180),
+    "Test007": ("bike and skater", 180),
+    "Test008": ("bike and skater", 180),
+    "Test009": ("bike", 120),
+    "Test010": ("bike", 150),
+    "Test011": ("bike", 180),
+    "Test012": ("skater", 180),
+}
 
-def anomalous_examples(index: pd.DataFrame, *, n: int, among: np.ndarray | None = None) -> np.ndarray:
-    """The middle anomalous frame of n clips spread evenly over those that have one.
 
-    Where there are fewer clips than n (an image folder has one), frames are spread over each clip instead.
+def frame_kinds(index: pd.DataFrame) -> np.ndarray:
+    """What makes each frame anomalous.
 
     Args:
-        index: one row per frame with clip, frame, label.
+        index: one row per frame with clip, frame, part, label, kind (see `FrameSet.index`).
+
+    Returns:
+        (len(index),) str: "cart", "bike", "skater", "bike and skater"; "" for normal frames and where nobody knows.
+        Clips of Ped2 are recognised by their lengths, for another recording may use the same names.
+    """
+    anomalous = index["label"].to_numpy() == 1
+    lengths = index.loc[index["part"] == "test", "clip"].value_counts().to_dict()
+    if lengths == {clip: length for clip, (_, length) in PED2_TEST_CLIPS.items()}:
+        known = index["clip"].map({clip: kind for clip, (kind, _) in PED2_TEST_CLIPS.items()}).fillna("")
+    else:
+        known = index["kind"]
+    return np.where(anomalous, known.to_numpy(dtype=str), "")
+
+
+def anomalous_examples(index: pd.DataFrame, *, n: int, among: np.ndarray | None = None) -> np.ndarray:
+    """Anomalous frames, one a clip: each kind in turn where kinds are known, else clips spread evenly.
+
+    Of a clip, the frame nearest to the middle one of its anomalous frames is taken. A smaller n gives some of the
+    same frames. Where there are fewer clips than n (an image folder has one), frames are spread instead.
+
+    Args:
+        index: one row per frame with clip, frame, part, label, kind.
         n: how many, at most.
         among: (len(index),) bool, the frames to choose from; all by default.
 
     Returns:
         (<= n,) int64 row numbers, ascending.
     """
-    return _spread(index, index["label"].to_numpy() == 1, n, among)
+    anomalous = index["label"].to_numpy() == 1
+    kinds = pd.Series(frame_kinds(index))
+    if not (kinds != "").any():
+        return _spread(index, anomalous, n, among)
+    chosen = anomalous if among is None else anomalous & among
+    middles = {}
+    for clip, rows in pd.Series(np.flatnonzero(anomalous)).groupby(index["clip"].to_numpy()[anomalous]):
+        middle, candidates = rows.iloc[len(rows) // 2], rows[chosen[rows]]
+        if len(candidates):
+            nearest = (candidates - middle).abs().idxmin()  # the first of equals: the earlier frame
+            middles[clip] = candidates[nearest]
+    if len(middles) < n:
+        return _spread(index, anomalous, n, among)
+    return np.sort(_each_kind_in_turn(pd.Series(middles, dtype=np.int64), kinds)[:n])
 
 
 def normal_examples(index: pd.DataFrame, *, n: int, among: np.ndarray | None = None) -> np.ndarray:
-    """Like `anomalous_examples`, for normal frames."""
+    """Normal frames: the middle one of n clips spread evenly; arguments as `anomalous_examples`."""
     return _spread(index, index["label"].to_numpy() == 0, n, among)
+
+
+def frame_titles(index: pd.DataFrame, rows: np.ndarray) -> list[str]:
+    """Names of frames for figures: kind, where it is known, above clip and frame, for example "cart\\nTest004/105"."""
+    kinds, names = frame_kinds(index)[rows], index["image_id"].to_numpy()[rows]
+    return [f"{kind}\n{name}" if kind else str(name) for kind, name in zip(kinds, names, strict=True)]
+
+
+def _each_kind_in_turn(rows: pd.Series, kinds: pd.Series) -> np.ndarray:
+    """Reorder rows, given in the order of their clips: the first clip of each kind, then the second, and so on."""
+    by_kind = [group.to_numpy() for _, group in rows.groupby(kinds[rows].to_numpy())]  # kinds by name
+    by_kind.sort(key=len)  # the rarest first; equals stay by name
+    rounds = max(len(group) for group in by_kind)
+    return np.array([group[i] for i in range(rounds) for group in by_kind if i < len(group)], dtype=np.int64)
 
 
 def _spread(index: pd.DataFrame, wanted: np.ndarray, n: int, among: np.ndarray | None) -> np.ndarray:

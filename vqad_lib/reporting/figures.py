@@ -11,6 +11,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine, PlaceHolderLayoutEngine
 from numpy.typing import NDArray
 
 from vqad_lib.errors import VqadError
@@ -27,6 +28,11 @@ COLOURS = {
     "VQ-GAN": "#CC79A7",
     "normal": "#0072B2",
     "anomalous": "#D55E00",
+    # Tol (2021), "muted", and black and grey where there is no network
+    "Ganomaly": "#882255",
+    "DFKDE": "#999933",
+    "nearest training frame": "#000000",
+    "per-pixel mean and variance": "#777777",
 }
 FULL_NAMES = {
     "VP": "VQ-VAE + PixelSNAIL",
@@ -34,7 +40,7 @@ FULL_NAMES = {
     "GP": "VQ-GAN + PixelSNAIL",
     "GT": "VQ-GAN + Transformer",
 }
-_FOOTER_IN = 0.24
+FOOTER_IN = 0.24  # the strip at the bottom that `save_figure` writes in
 
 
 def use_style() -> None:
@@ -62,6 +68,14 @@ def use_style() -> None:
             "pdf.fonttype": 42,
         }
     )
+
+
+def hand_laid_figure(width_in: float, height_in: float) -> Figure:
+    """A figure whose axes stand where they are put; the lowest `FOOTER_IN` are the footer's.
+
+    A place holder, for with no layout engine at all matplotlib falls back on the default's once it has saved.
+    """
+    return plt.figure(figsize=(width_in, height_in + FOOTER_IN), layout=PlaceHolderLayoutEngine(True, True))
 
 
 def save_figure(
@@ -93,9 +107,9 @@ def save_figure(
 
 def _add_footer(figure: Figure, text: str) -> None:
     """A line of small print beneath the drawing, in a strip that the layout leaves free."""
-    strip = _FOOTER_IN / figure.get_figheight()
+    strip = FOOTER_IN / figure.get_figheight()
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, strip, 1, 1 - strip))
     figure.text(0.008, strip * 0.3, text, fontsize=6, color="#666666", ha="left", va="bottom", gid="footer")
 
@@ -129,7 +143,7 @@ def image_grid(
     cell_in = min(1.25, 7.6 / columns)
     size_in = (
         max(4.2, columns * cell_in + 1.2 + 0.7 * bool(maps)),
-        len(rows) * cell_in * height / width + 0.35 + _FOOTER_IN,
+        len(rows) * cell_in * height / width + 0.35 + FOOTER_IN,
     )
     figure, axes = plt.subplots(len(rows), columns, figsize=size_in, squeeze=False, layout="compressed")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)

@@ -125,6 +125,7 @@ def _extras(tables: Path, figures: Path, reports: Path) -> list[dict[str, Any]]:
 _TITLES = {
     "data_card": "Data card: sizes and class balance of each split",
     "leak": "The leak: how near test frames are to training frames",
+    "leak_in_time": "The leak in time: AUROC by distance to the training frames",
     "official_auroc": "Split official: AUROC, averaged in each way in use",
     "threshold_sweeps": "Percentiles of λ on validation, ours beside the paper’s",
 }

@@ -9,12 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from vqad_lib.baselines.labels import weights_file as backbone_file
 from vqad_lib.config import Profile
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.losses.labels import weights_file
+from vqad_lib.workflow.fidelity_choices import measurements
 from vqad_lib.workflow.launch import devices_to_start
 from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
 
@@ -39,6 +41,7 @@ def choose(
     name, why = _profile(root, profile, dataset, data_root, cuda)
     loaded = configured(name, seed=seed, perceptual=perceptual)
     weights_file(loaded.gan.perceptual_weights)  # or an error, before anything is trained
+    backbone_file(loaded.baselines.dfkde.weights)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
     for results in ("reports", "figures"):
         _check_writable(root / results / name)
@@ -63,6 +66,8 @@ def choose(
     _forget_incomplete(root, name)
     variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
     variables["REPLICATES"] = " ".join(map(str, range(1, seed_count)))
+    variables["CAPACITY"] = " ".join(f"{dim}/{size}" for dim, size in loaded.capacity.variants)
+    variables["FIDELITY"] = " ".join(map("/".join, measurements(loaded, available_protocols(chosen))))
     _write(root / "data" / "derived", settings, variables)
     return settings
 

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,7 @@ from vqad_lib.workflow.provenance import code_revision
 from vqad_lib.workflow.settings import configured
 
 SHOW_PROGRESS_EVERY_S = 10.0
+INSTALL_EXTRAS = "pip install --require-hashes -r requirements-extra.lock"
 _MAKE_ROOM = "free space or make the folder writable"
 
 
@@ -82,6 +84,10 @@ def run_stage(stage: Stage) -> bool:
             os.utime(manifest_path)
             return False
     manifest_path.unlink(missing_ok=True)
+    for package, version in _packages(stage).items():
+        if not version:
+            lacking = f"{stage.name} goes on without {package}, which is not installed; to have its rows:"
+            print(f"note      {lacking} {INSTALL_EXTRAS}", file=sys.stderr, flush=True)
     started, revision = time.time(), code_revision(stage.root)
     try:
         _execute(stage, settings)
@@ -125,8 +131,20 @@ def _inputs_digest(stage: Stage, settings: dict, manifests: Path) -> str:
         code_digest(stage.root, ["config.py", *entry["code"]]),
         settings["data_digest"],
         json.dumps(stage.parameters, sort_keys=True),
+        *(f"{package} {version}" for package, version in _packages(stage).items()),
         *(read_json(manifests / f"{need}.json")["inputs"] for need in stage.needs),
     )
+
+
+def _packages(stage: Stage) -> dict[str, str]:
+    """The extra packages of a stage and their versions, "" where one is not installed."""
+    versions = {}
+    for package in stage_table(stage.root)[stage.notebook].get("packages", []):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = ""
+    return versions
 
 
 def _outputs(stage: Stage, settings: dict) -> list[str]:

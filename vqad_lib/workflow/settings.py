@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from vqad_lib.baselines.labels import SETTINGS as BACKBONE_SETTINGS
 from vqad_lib.config import Profile, load_profile
 from vqad_lib.data.frames import FrameSet, prepare_frames
 from vqad_lib.data.sources import choose_dataset
@@ -39,10 +40,24 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "", repl
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
     seed = loaded.seed if seed == "" else _as_seed(seed)
     loaded = replace(loaded, seed=seed + int(replicate))
-    weights = perceptual or loaded.gan.perceptual_weights
+    own = loaded.gan.perceptual_weights
+    weights = perceptual or own
     if weights not in SETTINGS:
         weights = str((repository_root() / Path(weights).expanduser()).resolve())
-    return replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights))
+    loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights))
+    return _with_backbone_weights(loaded, weights if weights != own else "")
+
+
+def _with_backbone_weights(profile: Profile, instead: str) -> Profile:
+    """What `make PERCEPTUAL=` asks for in place of the profile's, ImageNet or random, goes for DFKDE's backbone too.
+
+    A file is one network's, LPIPS's; and a file that the profile names for the backbone stays.
+    """
+    dfkde = profile.baselines.dfkde
+    weights = instead if {instead, dfkde.weights} <= set(BACKBONE_SETTINGS) else dfkde.weights
+    if weights not in BACKBONE_SETTINGS:
+        weights = str((repository_root() / Path(weights).expanduser()).resolve())
+    return replace(profile, baselines=replace(profile.baselines, dfkde=replace(dfkde, weights=weights)))
 
 
 def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[str, Path | None, str]:

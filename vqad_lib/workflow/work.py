@@ -34,13 +34,14 @@ def work(
     settings = {key: value if value is not None else chosen.get(key, "") for key, value in options.items()}
     configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])  # nor one there
     with joined() as me:
-        from vqad_lib.workflow import stages  # torch and transformers take seconds to import
+        from vqad_lib.workflow import stages  # torch takes seconds to import
         from vqad_lib.workflow.run import open_run
-        from vqad_lib.workflow.scores import score_combination
 
         with first_process_first():  # which decodes the frames, unless they are there
             run = open_run(**settings)
         if command == "score":
+            from vqad_lib.workflow.scores import score_combination  # and so does scikit-learn
+
             score_combination(run, autoencoder=autoencoder, prior=prior, protocol=protocol)
             done = run.scores_path(protocol, autoencoder, prior)
         elif prior:

@@ -1,0 +1,173 @@
+"""What the choices do: equal sides differ by nothing, each rule gives its own score, the page is the table."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vqad_lib.config import DetectorConfig, Profile, load_profile, profile_from_mapping
+from vqad_lib.detectors.residuals import anomaly_map
+from vqad_lib.reporting.fidelity_page import PAGE, current_page, measured_page
+from vqad_lib.reporting.tables import Labels, load_table, save_table
+from vqad_lib.workflow import fidelity_choices as choices
+from vqad_lib.workflow import fidelity_rows
+from vqad_lib.workflow.fidelity import restoration_scores
+from vqad_lib.workflow.run import Run
+from vqad_lib.workflow.variants import changed
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LABELS = Labels(profile="tiny", dataset="synthetic", perceptual="", seed=0)
+
+
+@pytest.fixture
+def run(tmp_path, profile_mapping) -> Run:
+    """A run with no frames: nothing here looks at one."""
+    return Run(tmp_path, profile_from_mapping(profile_mapping, source="test"), None, torch.device("cpu"))
+
+
+def scores(values: dict[str, list[float]], *, detector="light_pixel_wise", labels=(0, 0, 1, 1)) -> pd.DataFrame:
+    """Test images a, b, ... with scores by side."""
+    n = len(labels)
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "image_id": [f"{i:03d}" for i in range(n)],
+                "clip": [f"clip{i % 2}" for i in range(n)],
+                "label": labels,
+                "split": "test",
+                "detector": detector,
+                "threshold_percentile": 90,
+                "threshold_nats": 1.0,
+                "score": side,
+                "side": name,
+            }
+        )
+        for name, side in values.items()
+    )
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+def test_choices_are_possible_in_every_profile(profile, run):
+    """Each changes something, in keys that exist, to values that a network can be built from."""
+    loaded: Profile = load_profile(REPOSITORY / "profiles" / f"{profile}.yaml")
+    run = replace(run, profile=loaded)
+    every = [*choices.trained_choices(loaded), *choices.restoration_choices(loaded)]
+    assert len({choice.name for choice in every}) == len(every)
+    for choice in every:
+        base = changed(run, choice.base)
+        if choice.changes:
+            assert changed(base, choice.changes).profile != base.profile, choice.name
+        heads = changed(base, choice.changes).profile.gpt2
+        assert heads.width % heads.heads == 0
+        assert choice.default != choice.other
+
+
+def test_dear_choices_are_measured_on_the_honest_split(run):
+    both = choices.measurements(run.profile, ("paper", "official"))
+    assert {("random_second_half", "paper"), ("restoration", "paper")} <= set(both)
+    assert {split for name, split in both if name not in ("random_second_half", "restoration")} == {"official"}
+    assert {split for _, split in choices.measurements(run.profile, ("paper",))} == {"paper"}
+    assert len(set(both)) == len(both)
+
+
+def test_difference_of_two_sides(run):
+    """AUROC 0.5 against 1; equal sides differ by 0 with an interval of no width."""
+    choice = choices.Choice(name="x", matter="m", paper="", published="", key="", default="a", other="b")
+    sides = scores({"default": [1.0, 3.0, 2.0, 2.0], "other": [1.0, 2.0, 3.0, 4.0]})
+    (row,) = fidelity_rows.score_rows(run, choice, sides, split="paper", other="other")
+    assert (row["default"], row["other"], row["difference"]) == (0.5, 1.0, 0.5)
+    assert (row["model"], row["detector"], row["metric"]) == ("GT", "light_pixel_wise", "AUROC")
+    assert row["difference_low"] <= 0.5 <= row["difference_high"]
+    same = scores({"default": [1.0, 3.0, 2.0, 2.0], "other": [2.0, 6.0, 4.0, 4.0]})
+    (row,) = fidelity_rows.score_rows(run, choice, same, split="paper", other="other")
+    assert (row["difference"], row["difference_low"], row["difference_high"]) == (0, 0, 0)
+
+
+def test_images_are_paired_by_name(run):
+    """The order of the rows of either side plays no part."""
+    choice = choices.Choice(name="x", matter="m", paper="", published="", key="", default="a", other="b")
+    sides = scores({"default": [1.0, 3.0, 2.0, 2.0], "other": [1.0, 2.0, 3.0, 4.0]})
+    shuffled = sides.sample(frac=1, random_state=1)
+    options = {"split": "paper", "other": "other"}
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(fidelity_rows.score_rows(run, choice, shuffled, **options)),
+        pd.DataFrame(fidelity_rows.score_rows(run, choice, sides, **options)),
+    )
+
+
+def test_regenerative_rows_only_where_an_autoencoder_changes(run):
+    sides = scores({"default": [1.0, 3.0, 2.0, 2.0], "other": [1.0, 2.0, 3.0, 4.0]}, detector="regenerative")
+    by_name = {choice.name: choice for choice in choices.trained_choices(run.profile)}
+    options = {"split": "paper", "other": "other"}
+    assert fidelity_rows.score_rows(run, by_name["random_second_half"], sides, **options) == []
+    assert len(fidelity_rows.score_rows(run, by_name["hinge"], sides, **options)) == 1
+
+
+def test_readings_of_the_same_scores(run):
+    """By hand: AUROC and best balanced accuracy are 3/4; F1 is 2/3 at the validation threshold, 0.8 at the best."""
+    test = scores({"x": [1.0, 3.0, 2.0, 4.0]}, detector="sample_wise")
+    validation = scores({"x": [1.0, 2.0, 3.5, 5.0]}, detector="sample_wise").assign(split="validation")
+    rows = fidelity_rows.evaluation_rows(run, pd.concat([validation, test]), model="VP", split="paper")
+    area, threshold = rows
+    assert (area["choice"], area["default"], area["other"]) == ("auc_from_predictions", 0.75, 0.75)
+    assert threshold["choice"] == "test_set_threshold"
+    np.testing.assert_allclose([threshold["default"], threshold["other"]], [2 / 3, 0.8])
+    np.testing.assert_allclose(threshold["difference"], 0.8 - 2 / 3)
+
+
+def test_seeds_come_from_the_result_tables(run):
+    table = pd.DataFrame({"model": ["GT", "VP"], "auroc": [0.5, 0.8], "auroc_sd": [0.01, 0.02]})
+    save_table(table, number=8, labels=LABELS, folder=run.tables)
+    choice = choices.Choice(name="x", matter="m", paper="", published="", key="", default="a", other="b")
+    same, another = [1.0, 3.0, 2.0, 2.0], [1.0, 2.0, 3.0, 4.0]
+    options = {"split": "paper", "other": "other"}
+    (row,) = fidelity_rows.score_rows(run, choice, scores({"default": same, "other": another}), **options)
+    assert (row["default"], row["seed_sd"]) == (0.5, 0.01)
+    (row,) = fidelity_rows.score_rows(run, choice, scores({"default": another, "other": same}), **options)
+    assert row["default"] == 1
+    assert np.isnan(row["seed_sd"]), "not the number that the table has, so its seeds say nothing"
+
+
+def test_restoration_rules(run):
+    """The first n restorations of all, the mean or the maximum of the map, with or without smoothing."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 9, 9, generator=generator) * 2 - 1
+    restorations = torch.rand(2, 5, 3, 9, 9, generator=generator) * 2 - 1
+    config: DetectorConfig = run.profile.detectors
+    rules = {
+        "default": (config, "mean"),
+        "maximum": (config, "max"),
+        "five": (replace(config, n_restorations=5), "mean"),
+        "unsmoothed": (replace(config, min_pool_px=1, average_pool_px=1), "mean"),
+    }
+    found = restoration_scores(images, restorations, rules)
+    windows = {"temperature": 1.0, "min_pool_px": 3, "average_pool_px": 7}
+    expected = anomaly_map(images, restorations[:, :2], **windows)
+    np.testing.assert_allclose(found["default"], expected.mean((1, 2)))
+    np.testing.assert_allclose(found["maximum"], expected.amax((1, 2)))
+    np.testing.assert_allclose(found["five"], anomaly_map(images, restorations, **windows).mean((1, 2)))
+    residual = (images[:, None] - restorations[:, :2]).abs()
+    weights = (1 / residual.sum((2, 3, 4))).softmax(1)
+    np.testing.assert_allclose(found["unsmoothed"], (weights * residual.mean((2, 3, 4))).sum(1), rtol=1e-5)
+
+
+def test_page_shows_every_row_and_says_what_is_compared(tmp_path):
+    row = {"choice": "a", "matter": "heads", "paper": "16", "published": "8 heads", "key": "gpt2.heads", "model": "GT"}
+    row |= {"default_value": "4", "other_value": "2 heads", "split": "official", "detector": "sample_wise"}
+    row |= {"metric": "AUROC", "default": 0.75, "other": 0.7, "difference": -0.05, "difference_low": -0.1}
+    row |= {"difference_high": 0.01, "seed_sd": np.nan}
+    other = row | {"matter": "score", "published": "", "key": "", "default_value": "mean", "default": 0.5}
+    save_table(pd.DataFrame([row, other]), number=0, name="fidelity", labels=LABELS, folder=tmp_path)
+    page = measured_page(load_table(tmp_path, 0, name="fidelity"))
+    assert "profile tiny · data synthetic · seed 0" in page
+    assert "## Heads\n\nPaper's text: 16. Published code: 8 heads. Profile key: `gpt2.heads`.\n" in page
+    assert "| 4 | 2 heads | GT | official | sample_wise | AUROC | 0.750 | 0.700 | -0.0500 [-0.100, 0.0100] |  |" in page
+    assert "## Score\n\nPaper's text: 16. No profile key.\n" in page
+
+
+def test_committed_page_is_the_committed_table():
+    """docs/fidelity_measured.md holds no number that reports/demo/tables/fidelity.csv does not."""
+    assert (REPOSITORY / PAGE).read_text(encoding="utf-8") == current_page(REPOSITORY)

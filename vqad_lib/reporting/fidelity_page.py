@@ -1,0 +1,74 @@
+"""docs/fidelity_measured.md: the table of `make fidelity` as a page, and nothing on it that is not in the table."""
+
+from pathlib import Path
+
+import pandas as pd
+from pandas import DataFrame
+
+from vqad_lib.files import write_text
+from vqad_lib.reporting.tables import labels_of, load_table, markdown_table, table_path
+
+DOCUMENTED_PROFILE = "demo"  # whose results are part of the repository
+PAGE = Path("docs") / "fidelity_measured.md"
+_HEAD = f"""# What the choices do to the numbers
+
+Written by notebook 13 (`make fidelity PROFILE={DOCUMENTED_PROFILE}`) from
+`reports/{DOCUMENTED_PROFILE}/tables/fidelity.csv`; do not edit. [fidelity.md](fidelity.md) says what the choices are,
+and which others there are."""
+_NOT_YET = "Not measured yet."
+_HOW_TO_READ = """Each row compares two sides that differ in one choice; all else, the seed included, is equal. All
+numbers are of test images. `difference` is other minus default, in brackets its 95% interval: a paired bootstrap over
+images, over whole clips on split `official`. An interval around 0 means that these images cannot tell the two apart.
+It knows nothing of training: `seed_sd` is how much the default itself varies from one training seed to the next
+(standard deviation; empty where only one seed was run). A difference of that size may be luck, where the two sides
+were trained separately."""
+_COLUMNS = ["default_value", "other_value", "model", "split", "detector", "metric", "default", "other", "difference"]
+_COLUMNS += ["difference_low", "difference_high", "seed_sd"]
+
+
+def measured_page(table: DataFrame | None) -> str:
+    """The page in Markdown.
+
+    Args:
+        table: fidelity.csv as `load_table` reads it; None where nothing has been measured.
+    """
+    if table is None:
+        return f"{_HEAD}\n\n{_NOT_YET}\n"
+    texts = table[["matter", "paper", "published", "key"]].astype(object).fillna("")
+    labels = labels_of(table)
+    parts = [_HEAD, f"*{labels.line()}*" if labels else "", _HOW_TO_READ]
+    for matter in texts["matter"].unique():
+        rows, text = table[texts["matter"] == matter], texts[texts["matter"] == matter].iloc[0]
+        parts.append(f"## {matter[0].upper()}{matter[1:]}")
+        parts.append(" ".join(_sentences(text)))
+        columns = [name for name in _COLUMNS if name in rows]
+        shown = rows[columns].assign(**{name: rows[name].astype(str) for name in ("default_value", "other_value")})
+        parts.append(markdown_table(shown))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sentences(text: pd.Series) -> list[str]:
+    found = [f"Paper's text: {text['paper']}."]
+    if text["published"]:
+        found.append(f"Published code: {text['published']}.")
+    found.append(f"Profile key: `{text['key']}`." if text["key"] else "No profile key.")
+    return found
+
+
+def update_page(root: Path, profile: str) -> Path | None:
+    """Write the page anew from the profile's fidelity.csv, if the profile is the one that the repository documents.
+
+    Returns:
+        The page's path, or None for another profile.
+    """
+    if profile != DOCUMENTED_PROFILE:
+        return None
+    write_text(root / PAGE, current_page(root))
+    return root / PAGE
+
+
+def current_page(root: Path) -> str:
+    """What the page has to say, by the documented profile's fidelity.csv."""
+    folder = root / "reports" / DOCUMENTED_PROFILE / "tables"
+    is_there = table_path(folder, 0, name="fidelity").exists()
+    return measured_page(load_table(folder, 0, name="fidelity") if is_there else None)
