@@ -36,7 +36,7 @@ export VQAD_DEVICES = $(DEVICES)
 export PYTHONHASHSEED := 0
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help paper results fidelity measured test smoke nbval lint data lab report bench clean lock notebooks
+.PHONY: help paper results fidelity measured test smoke nbval check-resume lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -203,6 +203,10 @@ smoke: $(ENVIRONMENT)
 
 nbval: $(ENVIRONMENT)
 	@$(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+
+## check-resume: make paper killed in training and scoring and gone on with, against an unbroken run (about 10 minutes)
+check-resume: $(ENVIRONMENT)
+	@VQAD_SLOW=1 $(PY) -m pytest tests/integration/test_make_resume.py
 
 ## notebooks: execute the committed notebooks with the smoke profile and store their outputs
 notebooks: $(ENVIRONMENT)

@@ -5,6 +5,7 @@ set, as the notebook runner does, the bar's text goes to that file, and the runn
 processes only the first shows anything.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,8 +28,9 @@ class _LineFile:
         line = text.strip()
         if line:
             temporary = self.path.with_suffix(".new")
-            temporary.write_text(line, encoding="utf-8")
-            os.replace(temporary, self.path)
+            with contextlib.suppress(OSError):  # a full disk must not end a training for want of its progress
+                temporary.write_text(line, encoding="utf-8")
+                os.replace(temporary, self.path)
 
     def flush(self) -> None:
         """Nothing to do: every write is whole."""

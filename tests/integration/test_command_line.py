@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -341,10 +342,14 @@ def test_outside_the_repository_is_one_line(tmp_path):
 
 
 def test_ctrl_c_is_one_line(root):
-    """The key press reaches the command while it asks for a device."""
+    """The key press reaches the command while it asks for a device, also where the tests run in the background."""
     driver = root / "bin" / "nvidia-smi"
     driver.parent.mkdir()
     driver.write_text("#!/bin/sh\nkill -INT $PPID\nsleep 5\n")
     driver.chmod(0o755)
-    done = command(root, "choose", PATH=f"{driver.parent}{os.pathsep}{os.environ['PATH']}")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        done = command(root, "choose", PATH=f"{driver.parent}{os.pathsep}{os.environ['PATH']}")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stderr) == (130, "stopped; the same command goes on from here\n")

@@ -126,6 +126,7 @@ def test_pixel_block_has_a_box_for_each_residual_block(n):
     [
         ({"layers": 3}, "transformer block 3"),
         ({"layers": 24}, "transformer block 24 of 24"),
+        ({"layers": 24}, "… 22 more …"),
         ({"heads": 4}, "4 heads of 4"),
         ({"width": 32}, "linear, 32 → 128"),
         ({"dropout": 0.25}, "dropout 0.25"),

@@ -34,7 +34,7 @@ def explorer(profile_mapping) -> Explorer:
 
 
 def anomalous(explorer: Explorer) -> int:
-    return next(iter(explorer.choices.values()))
+    return explorer.first
 
 
 def test_choices_are_test_frames_anomalous_ones_first(explorer):
@@ -44,6 +44,8 @@ def test_choices_are_test_frames_anomalous_ones_first(explorer):
     labels = explorer.frames.index["label"].iloc[list(rows)].tolist()
     assert labels == sorted(labels, reverse=True)
     assert len(rows) == 48
+    assert explorer.first in rows
+    assert explorer.frames.index["label"].iloc[explorer.first] == 1
 
 
 @pytest.mark.parametrize("method", ["pixel_wise", "light_pixel_wise", "regenerative"])

@@ -260,7 +260,7 @@ def test_settings_of_the_run_reach_the_notebook(root, executions):
     ("error", "message"),
     [
         (OSError(28, "No space left on device", "reports/x.ipynb"), "cannot write reports/x.ipynb: No space left on"),
-        (OSError("short write"), "cannot write what 10_tiny_vqvae needs: short write; free space"),
+        (OSError("short write"), "cannot write reports/tiny/notebooks/10_tiny_vqvae.ipynb: short write;"),
     ],
 )
 def test_disk_that_fills_up_under_a_notebook(root, monkeypatch, error, message):

@@ -83,7 +83,7 @@ def pixel_block_diagram(prior: PixelSnail) -> Figure:
     join = f"in its middle + {words(merge.context)}, of ELU of the attention"
     entries: list[Entry] = [
         (f"x · {size}", (), "data"),
-        *((f"residual block {_of(i, n)}", (parts[f"blocks.0.residuals.{i}"].size,), "layer") for i in _shown(n)),
+        *_alike("residual block", [parts[f"blocks.0.residuals.{i}"].size for i in range(n)], "layer"),
         (f"causal attention, {attention.heads} heads of {attention.key_dim}", look, "attention"),
         (f"merge: residual block with {words(merge.conv1)}", (join, parts["blocks.0.merge"].size), "layer"),
         (f"to the next block · {size}", (), "data"),
@@ -140,7 +140,7 @@ def transformer_diagram(prior: Gpt2) -> Figure:
     entries: list[Entry] = [
         (f"start token, then {h * w - 1} codes", (), "data"),
         ("token + position", (words(network.wte), words(network.wpe), words(network.drop)), "layer"),
-        *((f"transformer block {_of(i, n)}", (parts[f"network.h.{i}"].size,), "attention") for i in _shown(n)),
+        *_alike("transformer block", [parts[f"network.h.{i}"].size for i in range(n)], "attention"),
         (words(network.ln_f), (parts["network.ln_f"].size,), "norm"),
         (words(prior.head), (parts["head"].size,), "layer"),
         (f"logits {h} × {w} × {prior.codebook_size}", (), "data"),
@@ -181,6 +181,13 @@ def _shown(n: int) -> list[int]:
 def _of(i: int, n: int) -> str:
     """A block's number, and of how many where some are left out."""
     return str(i + 1) if n <= _BLOCKS_AT_MOST else f"{i + 1} of {n}"
+
+
+def _alike(name: str, sizes: list[str], kind: Kind) -> list[Entry]:
+    """Equal blocks, one by one; of many, the first and the last and how many lie between."""
+    n = len(sizes)
+    entries: list[Entry] = [(f"{name} {_of(i, n)}", (sizes[i],), kind) for i in _shown(n)]
+    return entries if n <= _BLOCKS_AT_MOST else [entries[0], (f"… {n - 2} more …", (), "activation"), entries[1]]
 
 
 def _tall(entries: list[Entry]) -> float:

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from vqad_lib.data.frames import FrameSet
-from vqad_lib.data.samples import frame_kinds
+from vqad_lib.data.samples import anomalous_examples, frame_kinds
 from vqad_lib.detectors.chunks import surprise
 from vqad_lib.detectors.residuals import image_score
 from vqad_lib.detectors.sample_wise import thresholds_at
@@ -70,6 +70,12 @@ class Explorer:
         words = np.where(index["label"] == 1, "anomalous", "normal")
         kinds = np.where(frame_kinds(index) != "", frame_kinds(index), words)
         return {f"{kinds[row]} {index['image_id'].iloc[row]}": int(row) for row in rows}
+
+    @property
+    def first(self) -> int:
+        """The row number of the frame to begin with: the anomalous one that every figure shows first."""
+        picked = anomalous_examples(self.frames.index, n=1, among=self.subsets == "test")
+        return int(picked[0]) if len(picked) else next(iter(self.choices.values()))
 
     def look(self, *, row: int, model: str, method: str, percentile: float) -> Look:
         """Send a frame through a detector.
@@ -142,7 +148,7 @@ def draw(look: Look, *, method: str) -> Figure:
 def controls(explorer: Explorer) -> ipywidgets.Widget:
     """A menu of frames, buttons for combination and method, a slider for the percentile, and the picture beneath."""
     chosen = {
-        "row": ipywidgets.Dropdown(options=explorer.choices, description="frame"),
+        "row": ipywidgets.Dropdown(options=explorer.choices, value=explorer.first, description="frame"),
         "model": ipywidgets.ToggleButtons(options=list(stages.COMBINATIONS.values()), description="model"),
         "method": ipywidgets.ToggleButtons(
             options=[(name.replace("_", " "), name) for name in METHODS], description="method"

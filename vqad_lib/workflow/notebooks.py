@@ -92,7 +92,7 @@ def run_stage(stage: Stage) -> bool:
     try:
         _execute(stage, settings)
     except OSError as error:
-        what = error.filename or f"what {stage.name} needs"
+        what = error.filename or f"reports/{settings['profile']}/notebooks/{stage.name}.ipynb"
         reason = error.strerror or str(error)
         raise VqadError(f"cannot write {what}: {reason}; {_MAKE_ROOM}, then run again") from error
     missing = [output for output in outputs if not (stage.root / output).exists()]
