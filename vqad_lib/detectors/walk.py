@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqad_lib.models.prior import Prior
+from vqad_lib.models.prior import Prior, Walk
 
 
 def draw_codes(logits: Tensor, uniforms: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def walk(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor, limit: 
 
 
 def _part(
-    memory, shared: Tensor, owner: Tensor, member: Tensor, now: Tensor, own: Tensor, *, position: int
+    memory: Walk, shared: Tensor, owner: Tensor, member: Tensor, now: Tensor, own: Tensor, *, position: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give rows of their own to restorations whose new code differs from that of the others on their row.
 
