@@ -191,18 +191,18 @@ lab: $(ENVIRONMENT)
 # -- checks ----------------------------------------------------------------------------------------------------------
 ## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval
 test: lint
-	@echo 'test      1/3 unit and integration tests (about 3 minutes)'
+	@echo 'test      1/3 unit and integration tests (about 4 minutes)'
 	@VQAD_DEVICES= $(PY) -m pytest tests
 	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
 	@$(MAKE) --no-print-directory smoke
-	@echo 'test      3/3 the committed notebooks against their stored outputs (about 2 minutes)'
+	@echo 'test      3/3 the committed notebooks against their stored outputs (about 3 minutes)'
 	@$(MAKE) --no-print-directory nbval
 
 smoke: $(ENVIRONMENT)
 	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= SEEDS= PERCEPTUAL=
 
 nbval: $(ENVIRONMENT)
-	@$(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
 
 ## check-resume: make paper killed in training and scoring and gone on with, against an unbroken run (about 10 minutes)
 check-resume: $(ENVIRONMENT)
