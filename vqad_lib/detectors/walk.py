@@ -60,7 +60,7 @@ def walk(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor, limit: 
             continue
         replaced += exceeds
         result[rows, i] = draw_codes(logits[shared[rows]], noise[rows, i, None])[:, 0]
-        if i + 1 < h * w:
+        if i + 1 < h * w and len(owner) < B + B * N:  # else each restoration has a row of its own
             shared, owner, member = _part(memory, shared, owner, member, result[:, i], own[:, i], position=i)
     return result.reshape(B, N, h, w)
 

@@ -82,6 +82,7 @@ class _Gpt2Walk(Walk):
         hidden = network(input_ids=prior.tokens(codes), past_key_values=cache, use_cache=True).last_hidden_state
         self.logits = prior.head(hidden).float()
         config = network.config
+        self.layers = [_Layer(block, config.n_embd, config.n_head) for block in network.h]
         shape = (config.n_layer, 2, len(codes) + capacity, config.n_head, n, config.n_embd // config.n_head)
         self.kept = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
         for kept, layer in zip(self.kept, cache.layers, strict=True):
@@ -98,22 +99,33 @@ class _Gpt2Walk(Walk):
         if position > self.prior.random_from:
             previous = self.prior.stand_ins[position - 1].expand_as(previous)
         x = F.embedding(previous, network.wte.weight) + network.wpe.weight[position]
-        for block, kept in zip(network.h, self.kept, strict=True):
-            x = x + self._attend(block.attn, block.ln_1(x), kept[:, rows], position)
-            hidden, mlp = block.ln_2(x), block.mlp
-            hidden = torch.addmm(mlp.c_fc.bias, hidden, mlp.c_fc.weight)
-            hidden = F.gelu(hidden, approximate="tanh")
-            x = x + torch.addmm(mlp.c_proj.bias, hidden, mlp.c_proj.weight)
-        return self.prior.head(network.ln_f(x)).float()
+        for layer, kept in zip(self.layers, self.kept, strict=True):
+            kept = kept[:, rows]
+            x = x + self._attend(layer, F.layer_norm(x, x.shape[1:], *layer.norm1), kept, position)
+            hidden = torch.addmm(layer.widen[1], F.layer_norm(x, x.shape[1:], *layer.norm2), layer.widen[0])
+            x = x + torch.addmm(layer.narrow[1], F.gelu(hidden, approximate="tanh"), layer.narrow[0])
+        return F.linear(network.ln_f(x), self.prior.head.weight).float()
 
     @staticmethod
-    def _attend(attention: nn.Module, x: Tensor, kept: Tensor, position: int) -> Tensor:
+    def _attend(layer: "_Layer", x: Tensor, kept: Tensor, position: int) -> Tensor:
         """Attention of the newest token: (n, width) and kept (2, n, heads, hw, d) -> (n, width)."""
         n, heads, d = kept.shape[1], kept.shape[2], kept.shape[4]
-        qkv = torch.addmm(attention.c_attn.bias, x, attention.c_attn.weight).reshape(n, 3, heads, 1, d)
-        query = qkv[:, 0]  # n heads 1 d
+        qkv = torch.addmm(layer.qkv[1], x, layer.qkv[0]).reshape(n, 3, heads, 1, d)
         kept[:, :, :, position] = qkv[:, 1:, :, 0].transpose(0, 1)
         key, value = kept[:, :, :, : position + 1]
-        weights = (query @ key.transpose(-1, -2) * d**-0.5).softmax(-1)  # quicker than the fused kernel for one query
-        mixed = (weights @ value).reshape(n, heads * d)
-        return torch.addmm(attention.c_proj.bias, mixed, attention.c_proj.weight)
+        weights = (qkv[:, 0] @ key.transpose(-1, -2)).softmax(-1)  # quicker than the fused kernel for one query
+        return torch.addmm(layer.mix[1], (weights @ value).reshape(n, heads * d), layer.mix[0])
+
+
+class _Layer:
+    """Weights and biases of one of transformers' blocks, looked up once instead of at every step."""
+
+    def __init__(self, block: nn.Module, width: int, heads: int) -> None:
+        self.norm1 = (block.ln_1.weight, block.ln_1.bias, block.ln_1.eps)
+        self.norm2 = (block.ln_2.weight, block.ln_2.bias, block.ln_2.eps)
+        scale = torch.ones(3 * width, device=block.ln_1.weight.device)
+        scale[:width] = (width // heads) ** -0.5  # of attention, put into the queries
+        self.qkv = (block.attn.c_attn.weight * scale, block.attn.c_attn.bias * scale)
+        self.mix = (block.attn.c_proj.weight, block.attn.c_proj.bias)
+        self.widen = (block.mlp.c_fc.weight, block.mlp.c_fc.bias)
+        self.narrow = (block.mlp.c_proj.weight, block.mlp.c_proj.bias)
