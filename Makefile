@@ -31,6 +31,9 @@ BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(sh
   $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
 
 DERIVED := data/derived
+# when this sitting began; `paper` sets it anew, `make results` by itself is a sitting too
+VQAD_STARTED ?= $(shell date +%s)
+export VQAD_STARTED := $(VQAD_STARTED)
 export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
 export PYTHONHASHSEED := 0

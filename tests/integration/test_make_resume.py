@@ -3,6 +3,7 @@
 Minutes long, so the test command leaves it out; test_resume.py has the same at library level.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -64,16 +65,25 @@ def start(root: Path) -> subprocess.Popen:
 
 
 def kill(root: Path) -> int:
-    """SIGKILL for make and everything it started; kernels have sessions of their own, so they are told by VQAD_ROOT."""
-    mark, killed = f"VQAD_ROOT={root}".encode(), 0
+    """SIGKILL for make and everything it started, until nothing is left; returns how many processes that were."""
+    total = 0
+    while found := started_by(root):
+        for process in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        total += len(found)
+        time.sleep(0.1)
+    return total
+
+
+def started_by(root: Path) -> list[int]:
+    """Kernels have sessions of their own, so processes are told by VQAD_ROOT in their environment."""
+    mark, found = f"VQAD_ROOT={root}".encode(), []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (process / "environ").read_bytes().split(b"\0") and int(process.name) != os.getpid():
-                os.kill(int(process.name), signal.SIGKILL)
-                killed += 1
-        except (OSError, ProcessLookupError):
-            continue
-    return killed
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
 
 
 def results(root: Path) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import nbformat
@@ -282,3 +283,19 @@ def test_make_measures_the_choices(tmp_path, protocols):
     assert {name: before[name] for name in ASIDE} == {name: set(BEFORE[name]) for name in ASIDE}
     assert seen[-1] == "13_fidelity"
     assert "reports/smoke/tables/fidelity.md" in last
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_one_make_is_one_sitting():
+    """Stages record when their make began, be it `paper` or `results`; a make within a make agrees."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "VQAD_"))}
+
+    def started(**given: str) -> list[int]:
+        line = ["make", "--eval=show:;@echo $$VQAD_STARTED; sleep 1.1; echo $(VQAD_STARTED)", "show", "PYTHON=python3"]
+        options = {"cwd": REPOSITORY, "env": environment | given, "capture_output": True, "text": True, "timeout": 60}
+        return [int(word) for word in subprocess.run(line, check=True, **options).stdout.split()]
+
+    first, later = started()
+    assert first == later
+    assert 0 <= time.time() - first < 60
+    assert started(VQAD_STARTED="5") == [5, 5]
