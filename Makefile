@@ -213,7 +213,8 @@ check-resume: $(ENVIRONMENT)
 
 ## notebooks: execute the committed notebooks with the smoke profile and store their outputs
 notebooks: $(ENVIRONMENT)
-	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m jupyter nbconvert --log-level=WARN --to notebook --inplace --execute notebooks/*.ipynb
+	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m jupyter nbconvert --log-level=WARN --ExecutePreprocessor.record_timing=False \
+	  --to notebook --inplace --execute notebooks/*.ipynb
 
 ## lint: ruff, both check and format
 lint: $(ENVIRONMENT)
