@@ -71,7 +71,7 @@ help:
 # -- results ---------------------------------------------------------------------------------------------------------
 ## paper: rebuild every table and figure; picks profile and data by itself, goes on where it stopped
 paper: GOAL := results
-## fidelity: measure what each choice of docs/fidelity.md does to the numbers; trains some ten networks more
+## fidelity: measure what each choice of docs/fidelity.md does to the numbers; trains some twenty networks more
 fidelity: GOAL := measured
 paper fidelity: $(ENVIRONMENT)
 	@started=$$(date +%s); \

@@ -84,7 +84,10 @@ class GanConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSnailConfig:
-    """PixelSNAIL (section 3.4): 4 pixel blocks of 4 residual blocks, dropout 0.1."""
+    """PixelSNAIL (section 3.4): 4 pixel blocks of 4 residual blocks, dropout 0.1.
+
+    `attention_grid`: attend to every position, or to cells of 2x2, as the published code does on a half-size grid.
+    """
 
     __pydantic_config__ = _STRICT
     channels: int
@@ -94,6 +97,7 @@ class PixelSnailConfig:
     heads: int
     key_dim: int
     dropout: float
+    attention_grid: Literal["whole", "half"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +147,11 @@ class DetectorConfig:
     """The four detectors (eq. 9-12).
 
     `weights_over`: what the softmax of eq. 11 runs over; the published code's runs over colour channels.
+    `smooth_over`: the windows of the smoothing lie in one residual, or reach over neighbouring restorations too, as in
+    the published code.
+    `map_limit`: the map is clamped here before its mean is the score: 1 in the published code, infinity in the text.
+    `restoration_algorithm`: of pixel-wise restoration, see `restore`; "measured" tries the two quick ones on the first
+    images at each set of thresholds and goes on with the quicker. It changes no result.
     `memory_budget_mb`: batches are cut to fit; it changes no result.
     """
 
@@ -151,8 +160,11 @@ class DetectorConfig:
     n_restorations: int
     weights_over: Literal["restorations", "colour_channels"]
     weight_temperature: float
+    smooth_over: Literal["pixels", "pixels_and_restorations"]
     min_pool_px: int
     average_pool_px: int
+    map_limit: float
+    restoration_algorithm: Literal["fast", "jump_ahead", "plain", "measured"]
     chunk_images: int
     memory_budget_mb: float
 

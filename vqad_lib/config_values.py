@@ -74,6 +74,10 @@ def _problems(profile: Any) -> dict[str, bool]:
         "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": (
             profile.evaluation.unsupervised_percentile not in percentiles
         ),
+        "pixelsnail.attention_grid: half needs an even grid of codes": (
+            profile.pixelsnail.attention_grid == "half" and bool(profile.data.image_size_px // 2**halvings % 2)
+        ),
+        "detectors.map_limit: must be above 0": not profile.detectors.map_limit > 0,
         "detectors.memory_budget_mb: must be above 0": not profile.detectors.memory_budget_mb > 0,
         "capacity: sizes and max_epochs must be at least 1": (
             min([size for variant in profile.capacity.variants for size in variant]) < 1

@@ -27,6 +27,7 @@ RESTORATION = pd.DataFrame(
         "fast_s": [0.2, 0.1, 0.5],
         "ratio": [30.0, 60.0, 8.0],
         "equal_codes": [1.0, 1.0, 0.9375],
+        "quickest": ["fast", "jump_ahead", "fast"],
     }
 )
 GROWTH = pd.DataFrame(
@@ -57,6 +58,7 @@ def test_page_shows_what_there_is_and_names_what_was_left_out(results) -> None:
     assert "The networks have random weights." in text
     assert "30.0 to 60.0 ×" in text
     assert "93.750 %" in text, "the worst row decides whether codes are equal"
+    assert "<b>2 of 3</b>rows in which the walk is quicker" in text
     assert "2.5 min" in text
     assert re.findall(r'src="([^"]+)"', text) == ["../../figures/bench/restoration.png"]
     assert (page.parent / "../../figures/bench/restoration.png").exists()

@@ -6,7 +6,7 @@ import scipy.ndimage
 import torch
 
 from vqad_lib.detectors.regenerative import regenerative_map, regenerative_score
-from vqad_lib.detectors.residuals import anomaly_map, image_score, restoration_weights, smooth
+from vqad_lib.detectors.residuals import anomaly_map, image_score, restoration_weights, smooth, smooth_with_neighbours
 from vqad_lib.detectors.sample_wise import TIE_MARGIN_NATS, sample_wise_score, thresholds_at
 
 # --- eq. 9 and 10
@@ -109,6 +109,21 @@ def test_smoothing_removes_a_line_and_keeps_a_block() -> None:
     assert smoothed[1, 4, 4].item() == pytest.approx(1 / 49)  # one pixel survives the minimum
 
 
+def test_smoothing_with_neighbours_is_smoothing_in_three_dimensions_as_in_scipy() -> None:
+    residuals = np.random.default_rng(1).uniform(0, 2, (2, 5, 12, 15))
+    computed = smooth_with_neighbours(torch.from_numpy(residuals), min_pool_px=3, average_pool_px=7).numpy()
+    for stack, output in zip(residuals, computed, strict=True):
+        lowest = scipy.ndimage.minimum_filter(stack, 3, mode="constant", cval=np.inf)
+        inside = scipy.ndimage.uniform_filter(np.ones_like(stack), 7, mode="constant")
+        np.testing.assert_allclose(output, scipy.ndimage.uniform_filter(lowest, 7, mode="constant") / inside, rtol=1e-9)
+
+
+def test_one_restoration_has_no_neighbours() -> None:
+    residuals = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    windows = {"min_pool_px": 3, "average_pool_px": 7}
+    torch.testing.assert_close(smooth_with_neighbours(residuals, **windows)[:, 0], smooth(residuals[:, 0], **windows))
+
+
 # --- eq. 12
 
 
@@ -156,6 +171,7 @@ def test_weights_over_colour_channels_by_hand() -> None:
 def test_image_score_is_the_mean_of_the_heatmap() -> None:
     heatmap = torch.tensor([[[0.0, 1.0], [2.0, 1.0]], [[0.0, 0.0], [0.0, 2.0]]])
     assert image_score(heatmap).tolist() == [1.0, 0.5]
+    assert image_score(heatmap, limit=1.0).tolist() == [0.75, 0.25]
 
 
 # --- section 3.6

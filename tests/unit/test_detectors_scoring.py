@@ -38,8 +38,11 @@ def scorer(autoencoder_config: AutoencoderConfig, tiny_prior: Prior) -> Detector
         n_restorations=3,
         weights_over="restorations",
         weight_temperature=3.0,
+        smooth_over="pixels",
         min_pool_px=3,
         average_pool_px=7,
+        map_limit=float("inf"),
+        restoration_algorithm="fast",
         chunk_images=4,
         memory_budget_mb=100,
     )
@@ -59,9 +62,20 @@ def images_of(frames: np.ndarray) -> Tensor:
     return to_unit_range(torch.from_numpy(frames))
 
 
+@pytest.mark.parametrize("memory_budget_mb", [0.05, 100])
+@pytest.mark.parametrize("map_limit", [float("inf"), 0.5])
+@pytest.mark.parametrize("smooth_over", ["pixels", "pixels_and_restorations"])
 @pytest.mark.parametrize("weights_over", ["restorations", "colour_channels"])
-def test_scores_are_the_means_of_the_maps(scorer: Detectors, frames: np.ndarray, weights_over: str) -> None:
-    config = replace(scorer.config, weights_over=weights_over)
+def test_scores_are_the_means_of_the_maps(
+    scorer: Detectors,
+    frames: np.ndarray,
+    weights_over: str,
+    smooth_over: str,
+    map_limit: float,
+    memory_budget_mb: float,
+) -> None:
+    rules = {"weights_over": weights_over, "smooth_over": smooth_over, "map_limit": map_limit}
+    config = replace(scorer.config, memory_budget_mb=memory_budget_mb, **rules)
     scorer = Detectors(scorer.autoencoder, scorer.prior, config, scorer.seed)
     images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
     scores = scorer.scores(images, ids, JOBS)
@@ -69,7 +83,8 @@ def test_scores_are_the_means_of_the_maps(scorer: Detectors, frames: np.ndarray,
     for detector in ("pixel_wise", "light_pixel_wise", "regenerative"):
         for percentile, threshold in JOBS[detector].items():
             heatmaps, _ = scorer.heatmaps(images, ids, detector=detector, threshold_nats=threshold)
-            expected = image_score(heatmaps).double().numpy()
+            limit = map_limit if detector != "regenerative" else float("inf")
+            expected = image_score(heatmaps, limit=limit).double().numpy()
             assert np.ptp(expected) > 1e-3
             np.testing.assert_allclose(scores[detector, percentile], expected, rtol=2e-6, err_msg=detector)
     codes = scorer.autoencoder.encode(images)
@@ -83,6 +98,19 @@ def test_scores_do_not_depend_on_the_algorithm(scorer: Detectors, frames: np.nda
     fast, other = scorer.scores(images, ids, JOBS), scorer.scores(images, ids, JOBS, algorithm=algorithm)
     for key, values in fast.items():
         np.testing.assert_array_equal(other[key], values, err_msg=str(key))
+
+
+def test_measured_scores_by_the_quicker_algorithm(scorer: Detectors, frames: np.ndarray) -> None:
+    """The trial of the first chunk decides for the next ones, at each set of thresholds anew; scores do not change."""
+    images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
+    measured = Detectors(
+        scorer.autoencoder, scorer.prior, replace(scorer.config, restoration_algorithm="measured"), scorer.seed
+    )
+    expected = scorer.scores(images, ids, JOBS)
+    for _ in range(2):
+        for key, values in measured.scores(images, ids, JOBS).items():
+            np.testing.assert_array_equal(expected[key], values, err_msg=str(key))
+    assert [set(seconds) for seconds in measured.quickest.seconds.values()] == [{"fast", "jump_ahead"}]
 
 
 @pytest.mark.parametrize("memory_budget_mb", [1e-6, 0.05])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vqad_lib.config import Gpt2Config, PixelSnailConfig
 from vqad_lib.models.gpt2 import Gpt2
-from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.pixelsnail import CausalAttention, PixelSnail
 from vqad_lib.models.prior import Prior, code_nll
 
 N = 4 * 5  # positions of the tiny priors' grid
@@ -59,7 +59,9 @@ def test_eq_19_code_probabilities_add_up_to_one_and_give_the_nll(tiny_prior: Pri
 
 def test_all_sequences_of_a_small_grid_have_probabilities_that_add_up_to_one() -> None:
     torch.manual_seed(0)
-    config = PixelSnailConfig(channels=4, blocks=1, residual_blocks=1, kernel_px=3, heads=1, key_dim=4, dropout=0.0)
+    config = PixelSnailConfig(
+        channels=4, blocks=1, residual_blocks=1, kernel_px=3, heads=1, key_dim=4, dropout=0.0, attention_grid="whole"
+    )
     snail = PixelSnail(config, codebook_size=3, grid=(2, 2)).eval()
     gpt = Gpt2(
         Gpt2Config(layers=1, heads=2, width=8, dropout=0.0, random_second_half=False), codebook_size=3, grid=(2, 2)
@@ -203,11 +205,85 @@ def test_gpt2_medium_has_as_many_parameters_as_its_formula() -> None:
 
 
 def test_pixelsnail_of_the_paper_has_four_blocks_of_four_residual_blocks() -> None:
-    config = PixelSnailConfig(channels=8, blocks=4, residual_blocks=4, kernel_px=3, heads=2, key_dim=4, dropout=0.1)
+    config = PixelSnailConfig(
+        channels=8, blocks=4, residual_blocks=4, kernel_px=3, heads=2, key_dim=4, dropout=0.1, attention_grid="whole"
+    )
     prior = PixelSnail(config, codebook_size=5, grid=(2, 2))
     assert [len(block.residuals) for block in prior.blocks] == [4, 4, 4, 4]
     assert {residual.dropout.p for block in prior.blocks for residual in block.residuals} == {0.1}
     assert {(block.attention.heads, block.attention.key_dim) for block in prior.blocks} == {(2, 4)}
+
+
+@pytest.fixture
+def half_size_prior() -> PixelSnail:
+    """Over 4x6 grids of 7 codes, with attention over cells of 2x2 alone: convolutions see next to nothing."""
+    torch.manual_seed(2)
+    config = PixelSnailConfig(
+        channels=8,
+        blocks=2,
+        residual_blocks=1,
+        kernel_px=3,
+        heads=2,
+        key_dim=4,
+        dropout=0.1,
+        attention_grid="half",
+    )
+    prior = PixelSnail(config, codebook_size=7, grid=(4, 6)).eval().requires_grad_(False)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.mul_(1.6 if parameter.ndim > 1 else 1)
+    return prior
+
+
+def test_half_size_attention_sees_cells_of_earlier_pairs_of_rows_alone() -> None:
+    torch.manual_seed(0)
+    attention = CausalAttention(3, 5, heads=2, key_dim=4, half_size=True).double().requires_grad_(False)
+    query, key = torch.rand(2, 3, 4, 6, dtype=torch.float64), torch.rand(2, 5, 4, 6, dtype=torch.float64)
+    mixed = attention(query, key)
+    assert (mixed[:, :, :2] == 0).all(), "nothing is complete before the first two rows"
+    assert (mixed[:, :, 2:] != 0).all()
+    for row in range(4):
+        other = key.clone()
+        other[:, :, row, 3] += 1
+        changed = (attention(query, other) != mixed).any(1).any(0)
+        assert changed.any(1).tolist() == [False, False, row < 2, row < 2]
+    # eq. 8 by hand, at one position, with a cell of zeros beside the three complete ones
+    q = attention.to_query(query)[0, :4, 3, 1]
+    k, v = attention.to_key_value(key).reshape(2, 2, 2, 4, 2, 2, 3, 2).mean((5, 7))[0, :, 0, :, 0]  # key_dim 3
+    weights = torch.cat([torch.zeros(1), q @ k / 2]).softmax(0)[1:]
+    torch.testing.assert_close(mixed[0, :4, 3, 1], v @ weights)
+
+
+def test_half_size_attention_keeps_the_prior_causal_and_its_walk_exact(half_size_prior: PixelSnail) -> None:
+    prior, generator = half_size_prior, torch.Generator().manual_seed(1)
+    codes = torch.randint(7, (3, 4, 6), generator=generator)
+    logits = prior.logits(codes).flatten(1, 2)
+    for i in range(24):
+        other = codes.flatten(1).clone()
+        other[:, i] = (other[:, i] + 1) % 7
+        changed = (prior.logits(other.reshape(codes.shape)).flatten(1, 2) != logits).any(2)
+        assert not changed[:, : i + 1].any()
+    other = torch.cat([codes.flatten(1)[:, :5], torch.randint(7, (3, 19), generator=generator)], 1)
+    expected = prior.logits(other.reshape(codes.shape)).flatten(1, 2)
+    walk = prior.walk(codes, capacity=3)
+    walk.branch(torch.arange(3), 5)
+    for i in range(6, 24):
+        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
+
+
+def test_half_size_attention_needs_an_even_grid() -> None:
+    config = PixelSnailConfig(
+        channels=8,
+        blocks=1,
+        residual_blocks=1,
+        kernel_px=3,
+        heads=2,
+        key_dim=4,
+        dropout=0.1,
+        attention_grid="half",
+    )
+    with pytest.raises(ValueError, match="even grid of codes, got 4x5"):
+        PixelSnail(config, codebook_size=7, grid=(4, 5))
 
 
 @pytest.mark.parametrize("name", ["pixelsnail", "gpt2"])

@@ -23,7 +23,9 @@ from vqad_lib.reporting.parts import count, measure
 from vqad_lib.reporting.tables import Labels
 
 SIZES = {"codebook_size": 7, "grid": (4, 5)}
-SNAIL = PixelSnailConfig(channels=8, blocks=2, residual_blocks=3, kernel_px=3, heads=2, key_dim=4, dropout=0.1)
+SNAIL = PixelSnailConfig(
+    channels=8, blocks=2, residual_blocks=3, kernel_px=3, heads=2, key_dim=4, dropout=0.1, attention_grid="whole"
+)
 GPT = Gpt2Config(layers=2, heads=2, width=16, dropout=0.1, random_second_half=False)
 
 

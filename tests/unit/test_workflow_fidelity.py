@@ -141,6 +141,8 @@ def test_restoration_rules(run):
         "default": (config, "mean"),
         "maximum": (config, "max"),
         "five": (replace(config, n_restorations=5), "mean"),
+        "neighbours": (replace(config, n_restorations=5, smooth_over="pixels_and_restorations"), "mean"),
+        "clamped": (replace(config, map_limit=0.3), "mean"),
         "unsmoothed": (replace(config, min_pool_px=1, average_pool_px=1), "mean"),
     }
     found = restoration_scores(images, restorations, rules)
@@ -149,6 +151,11 @@ def test_restoration_rules(run):
     np.testing.assert_allclose(found["default"], expected.mean((1, 2)))
     np.testing.assert_allclose(found["maximum"], expected.amax((1, 2)))
     np.testing.assert_allclose(found["five"], anomaly_map(images, restorations, **windows).mean((1, 2)))
+    np.testing.assert_allclose(found["clamped"], expected.clamp_max(0.3).mean((1, 2)))
+    assert (found["clamped"] < found["default"]).all()
+    mixed = anomaly_map(images, restorations, smooth_over="pixels_and_restorations", **windows).mean((1, 2))
+    np.testing.assert_allclose(found["neighbours"], mixed)
+    assert (found["neighbours"] < found["five"]).all(), "the minimum runs over neighbours too"
     residual = (images[:, None] - restorations[:, :2]).abs()
     weights = (1 / residual.sum((2, 3, 4))).softmax(1)
     np.testing.assert_allclose(found["unsmoothed"], (weights * residual.mean((2, 3, 4))).sum(1), rtol=1e-5)

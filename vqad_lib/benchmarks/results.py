@@ -33,9 +33,11 @@ SECTIONS = {
 }
 NOTES = {
     "restoration": (
-        "plain: the paper's algorithm, a full pass of the prior before each position, all rows in one batch. fast: the "
-        "algorithm in use. Same grids, same noise, in turns. Medians, with the quickest and the slowest call; "
-        "equal_codes is the fraction of codes that both give, 1 only if all are equal."
+        "plain: the paper's algorithm, a full pass of the prior before each position, all rows in one batch. fast: one "
+        "walk, each distinct prefix of codes evaluated once. jump_ahead: one pass per replaced code. Same grids, same "
+        "noise, in turns. Medians, with the quickest and the slowest call. equal_codes: the fraction of codes that are "
+        "plain's, of the other two whichever has fewer; 1 only if all are equal. quickest: of these two; "
+        "detectors.restoration_algorithm chooses, or has the choice measured."
     ),
     "detectors": (
         "From images in memory to one score per image, each detector by itself, so encoding is part of all. "
@@ -129,6 +131,8 @@ class Results:
         for prior, of_prior in rows.groupby("prior"):
             low, high = of_prior["ratio"].min(), of_prior["ratio"].max()
             found.append((f"{low:.1f} to {high:.1f} ×", f"{PRIORS.get(prior, prior)}: plain over fast restoration"))
+        walks = int((rows["quickest"] == "fast").sum())
+        found.append((f"{walks} of {len(rows)}", "rows in which the walk is quicker than jumping ahead"))
         lowest = rows["equal_codes"].min()
         equal = "all" if lowest == 1 else f"{100 * lowest:.3f} %"
         return [*found, (equal, "codes equal" if lowest == 1 else "codes equal in the worst row")]

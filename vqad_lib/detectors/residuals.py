@@ -1,5 +1,6 @@
 """From restorations to a heatmap and a score: weighted, smoothed residuals (eq. 11 and 12)."""
 
+import math
 from typing import Literal
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 WeightsOver = Literal["restorations", "colour_channels"]
 """What the softmax of eq. 11 runs over: restorations in the paper, colour channels in its published code."""
+SmoothOver = Literal["pixels", "pixels_and_restorations"]
+"""Where the windows of the smoothing lie: in one residual, or, in the published code, over its neighbours too."""
 
 
 def restoration_weights(images: Tensor, restorations: Tensor, *, temperature: float) -> Tensor:
@@ -92,6 +95,19 @@ def smooth(residual: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tenso
     return x[:, 0]
 
 
+def smooth_with_neighbours(residuals: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tensor:
+    """`smooth` by windows that also reach as far over the restorations of the image, as in the published code.
+
+    (B, N, H, W) float -> (B, N, H, W) float; windows are cut at the first and last restoration too.
+    """
+    x = -F.max_pool3d(-residuals[:, None], min_pool_px, stride=1, padding=min_pool_px // 2)
+    x = F.avg_pool2d(x[:, 0], average_pool_px, stride=1, padding=average_pool_px // 2, count_include_pad=False)
+    # then over restorations; avg_pool3d refuses fewer of them than a window has
+    place = torch.arange(x.shape[1], device=x.device)
+    near = ((place[:, None] - place).abs() <= average_pool_px // 2).to(x.dtype)
+    return torch.einsum("ij,bjhw->bihw", near / near.sum(1, keepdim=True), x)
+
+
 def anomaly_map(
     images: Tensor,
     restorations: Tensor,
@@ -100,6 +116,7 @@ def anomaly_map(
     min_pool_px: int,
     average_pool_px: int,
     weights_over: WeightsOver = "restorations",
+    smooth_over: SmoothOver = "pixels",
 ) -> Tensor:
     """AS_pixel = sum_j w_j smooth(|Y - X_j|) (eq. 12), averaged over colour channels.
 
@@ -110,7 +127,9 @@ def anomaly_map(
         images: (B, C, H, W) float in [-1, 1].
         restorations: (B, N, C, H, W) float in [-1, 1].
         temperature: k of eq. 11.
+        min_pool_px, average_pool_px: odd window sizes.
         weights_over: "colour_channels" weighs the channels of a restoration instead, and averages restorations.
+        smooth_over: "pixels_and_restorations" smooths by `smooth_with_neighbours`.
 
     Returns:
         (B, H, W) float in [0, 2]; a heatmap, higher is more anomalous.
@@ -118,16 +137,20 @@ def anomaly_map(
     B, N = restorations.shape[:2]
     residual = (images[:, None] - restorations).abs().flatten(0, 1)  # BN C H W
     flat = _over_channels(residual, temperature, weights_over)
-    smoothed = smooth(flat, min_pool_px=min_pool_px, average_pool_px=average_pool_px).unflatten(0, (B, N))
+    windows = {"min_pool_px": min_pool_px, "average_pool_px": average_pool_px}
+    if smooth_over == "pixels":
+        smoothed = smooth(flat, **windows).unflatten(0, (B, N))
+    else:
+        smoothed = smooth_with_neighbours(flat.unflatten(0, (B, N)), **windows)
     if weights_over == "colour_channels":
         return smoothed.mean(1)
     weights = restoration_weights(images, restorations, temperature=temperature)
     return torch.einsum("bn,bnhw->bhw", weights, smoothed)
 
 
-def image_score(heatmap: Tensor) -> Tensor:
+def image_score(heatmap: Tensor, *, limit: float = math.inf) -> Tensor:
     """One number per image: the mean of its heatmap. Eq. 12 gives a map and states no scalar.
 
-    (B, H, W) float -> (B,) float.
+    (B, H, W) float -> (B,) float. Values above `limit` count as that much; the published code's limit is 1.
     """
-    return heatmap.mean((1, 2))
+    return heatmap.clamp_max(limit).mean((1, 2))

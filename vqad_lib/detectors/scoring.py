@@ -4,6 +4,8 @@ Work is cut into pieces that fit `detectors.memory_budget_mb`; what a piece leav
 """
 
 from dataclasses import dataclass, field
+from functools import partial
+from math import isinf
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,11 @@ import torch
 from torch import Tensor
 
 from vqad_lib.config import DetectorConfig
+from vqad_lib.detectors.choice import QuickestRestoration
 from vqad_lib.detectors.memory import Pieces
 from vqad_lib.detectors.noise import addressed_uniforms
 from vqad_lib.detectors.regenerative import regenerative_map
-from vqad_lib.detectors.residuals import anomaly_map, residual_sums, restoration_score
+from vqad_lib.detectors.residuals import anomaly_map, image_score, residual_sums, restoration_score
 from vqad_lib.detectors.restoration import Algorithm, restore
 from vqad_lib.detectors.sample_wise import sample_wise_score
 from vqad_lib.models.autoencoder import VQAutoencoder
@@ -36,6 +39,7 @@ class Detectors:
     prior: Prior
     config: DetectorConfig
     seed: int
+    quickest: QuickestRestoration = field(default_factory=QuickestRestoration, repr=False, compare=False)
     _pieces: dict[tuple[str, float], Pieces] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -60,7 +64,7 @@ class Detectors:
         *,
         detector: str,
         thresholds_nats: list[float],
-        algorithm: Algorithm = "fast",
+        algorithm: Algorithm | None = None,
         logits: Tensor | None = None,
     ) -> Tensor:
         """N restorations of each grid at each of T thresholds: (B, h, w) int64 -> (B, T, N, h, w) int64.
@@ -68,21 +72,22 @@ class Detectors:
         Args:
             image_ids: B names, which address the noise.
             detector: "pixel_wise" or "light_pixel_wise".
-            algorithm, logits: see `restore`.
+            algorithm, logits: see `restore`; without an algorithm, `detectors.restoration_algorithm` has it.
         """
+        algorithm = algorithm or self.config.restoration_algorithm
+        restored_by = self.quickest.restore if algorithm == "measured" else partial(restore, algorithm=algorithm)
         T, N, grid = len(thresholds_nats), self.config.n_restorations, tuple(codes.shape[1:])
         noise = addressed_uniforms(seed=self.seed, image_ids=image_ids, n_restorations=N, grid=grid).to(codes.device)
         noise = noise[:, None].expand(-1, T, -1, -1, -1).flatten(1, 2)  # B TN h w: the same at every threshold
         thresholds = torch.tensor(thresholds_nats, dtype=torch.float64, device=codes.device).repeat_interleave(N)
 
         def restored(piece: slice) -> Tensor:
-            return restore(
+            return restored_by(
                 self.prior,
                 codes[piece],
                 threshold_nats=thresholds,
                 noise=noise[piece],
                 recompute=RESTORATIONS[detector],
-                algorithm=algorithm,
                 logits=None if logits is None else logits[piece],
             )
 
@@ -121,11 +126,11 @@ class Detectors:
             return regenerative_map(images, reconstructions), reconstructions[:, None]
         restored = self.restored_codes(codes, image_ids, detector=detector, thresholds_nats=[threshold_nats])
         restorations = self.decode(restored[:, 0])
-        return anomaly_map(images, restorations, **self._weighting, **self._windows), restorations
+        return anomaly_map(images, restorations, **self._rule), restorations
 
     @torch.no_grad()
     def scores(
-        self, images: Tensor, image_ids: list[str], jobs: Jobs, *, algorithm: Algorithm = "fast"
+        self, images: Tensor, image_ids: list[str], jobs: Jobs, *, algorithm: Algorithm | None = None
     ) -> dict[tuple[str, int], np.ndarray]:
         """Scores of a chunk of images: (detector, percentile) -> (B,) float64, higher is more anomalous.
 
@@ -133,7 +138,7 @@ class Detectors:
             images: (B, 3, H, W) float in [-1, 1].
             image_ids: B names.
             jobs: which detectors at which thresholds.
-            algorithm: of pixel-wise restoration; no influence on the scores.
+            algorithm: of pixel-wise restoration, if not the profile's; no influence on the scores.
         """
         codes, found = self.encode(images), {}
         logits = self.logits(codes) if {"sample_wise", "light_pixel_wise"} & jobs.keys() else None
@@ -142,19 +147,38 @@ class Detectors:
         keys, grids = [], []
         for detector in (name for name in RESTORATIONS if name in jobs):
             options = {"detector": detector, "thresholds_nats": list(jobs[detector].values()), "algorithm": algorithm}
-            grids.append(self.restored_codes(codes, image_ids, logits=logits, **options).flatten(1, 2))
+            grids.append(self.restored_codes(codes, image_ids, logits=logits, **options))  # B T N h w
             keys += [(detector, percentile) for percentile in jobs[detector]]
-        N = self.config.n_restorations
+        if keys and not self._scores_are_sums:
+            found |= zip(keys, self._map_scores(images, torch.cat(grids, 1)).unbind(1), strict=True)
+            keys, grids = [], []
         if "regenerative" in jobs:
-            grids.append(codes[:, None])
+            grids.append(codes[:, None, None])
         if grids:
-            difference, smoothed = self._residual_sums(images, torch.cat(grids, 1))
+            difference, smoothed = self._residual_sums(images, torch.cat([g.flatten(1, 2) for g in grids], 1))
+            N = self.config.n_restorations
             for place, key in enumerate(keys):
                 of = slice(place * N, (place + 1) * N)
                 found[key] = restoration_score(difference[:, of], smoothed[:, of], **self._weighting)
             if "regenerative" in jobs:
                 found["regenerative", NO_THRESHOLD] = difference[:, -1] / images[0].numel()
         return {key: score.double().cpu().numpy() for key, score in found.items()}
+
+    @property
+    def _scores_are_sums(self) -> bool:
+        """Whether a score is a sum over restorations, so that no two of them need be there at a time."""
+        return self.config.smooth_over == "pixels" and isinf(self.config.map_limit)
+
+    def _map_scores(self, images: Tensor, grids: Tensor) -> Tensor:
+        """Scores from whole maps, for the rules that need them: (B, J, N, h, w) int64 -> (B, J) float."""
+
+        def scored(piece: slice) -> Tensor:
+            restorations = self.decode(grids[piece])  # b J N C H W
+            maps = [anomaly_map(images[piece], of_job, **self._rule) for of_job in restorations.unbind(1)]
+            return torch.stack([image_score(heatmap, limit=self.config.map_limit) for heatmap in maps], 1)
+
+        each = 4 * grids[0, ..., 0, 0].numel() * images[0].numel() * images.element_size()
+        return torch.cat(self._pieces_of("images to score by maps", each).run(scored, len(images)))
 
     def _residual_sums(self, images: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
         """`residual_sums` of B images and M grids each: (B, M, h, w) int64 -> two (B, M) float.
@@ -166,12 +190,10 @@ class Detectors:
         pairs, which = torch.cat([grids.flatten(2).flatten(0, 1), owner], 1).unique(dim=0, return_inverse=True)
         codes, owner = pairs[:, :-1].unflatten(1, (h, w)), pairs[:, -1]  # sorted, so equal grids are neighbours
 
-        rule = self._weighting | self._windows
-
         def sums(piece: slice) -> Tensor:
             distinct, place = codes[piece].unique_consecutive(dim=0, return_inverse=True)
             restorations = self.autoencoder.decode(distinct)[place]
-            return torch.stack(residual_sums(images[owner[piece]], restorations, **rule), 1)
+            return torch.stack(residual_sums(images[owner[piece]], restorations, **self._weighting, **self._windows), 1)
 
         each = self.autoencoder.bytes_per_image(images.shape[-1]) + 6 * images[0].numel() * images.element_size()
         found = torch.cat(self._pieces_of("restorations to decode", each).run(sums, len(codes)))[which]
@@ -184,6 +206,10 @@ class Detectors:
     @property
     def _windows(self) -> dict[str, int]:
         return {"min_pool_px": self.config.min_pool_px, "average_pool_px": self.config.average_pool_px}
+
+    @property
+    def _rule(self) -> dict[str, Any]:
+        return {**self._weighting, **self._windows, "smooth_over": self.config.smooth_over}
 
     def _pieces_of(self, what: str, bytes_each: float) -> Pieces:
         """Pieces that fit the budget; what was learnt about memory in one call holds in the next."""

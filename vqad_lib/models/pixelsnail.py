@@ -6,7 +6,8 @@ References:
 
 Differences from [24]: one masked convolution sees all earlier neighbours, above right included, where [24] adds a
 downward and a rightward stream; codes are embedded instead of entering as intensities; the attention is multi-head.
-The published code of the paper attends on a half-size grid and has two residual blocks; this one follows the text.
+The published code of the paper attends on a half-size grid and has two residual blocks; the text's whole grid and
+four blocks are the defaults, `attention_grid` and `residual_blocks` switch.
 """
 
 import torch
@@ -61,11 +62,16 @@ class CausalAttention(nn.Module):
     """Attention of each position over itself and all earlier ones (eq. 8, with -inf on later positions).
 
     Queries (B, query_channels, h, w), keys and values from (B, key_channels, h, w) -> (B, heads * key_dim, h, w).
+    With `half_size`, keys and values are averaged over cells of 2x2 positions, and a position attends to the cells that
+    are complete before it in raster order, those of earlier pairs of rows, and to a cell of zeros, so that the first
+    rows have one too.
     """
 
-    def __init__(self, query_channels: int, key_channels: int, *, heads: int, key_dim: int) -> None:
+    def __init__(
+        self, query_channels: int, key_channels: int, *, heads: int, key_dim: int, half_size: bool = False
+    ) -> None:
         super().__init__()
-        self.heads, self.key_dim = heads, key_dim
+        self.heads, self.key_dim, self.half_size = heads, key_dim, half_size
         self.to_query = nn.Conv2d(query_channels, heads * key_dim, 1)
         self.to_key_value = nn.Conv2d(key_channels, 2 * heads * key_dim, 1)
 
@@ -73,9 +79,26 @@ class CausalAttention(nn.Module):
         B, _, h, w = query_input.shape
         shape = (B, -1, self.heads, self.key_dim, h * w)
         query = self.to_query(query_input).reshape(shape)[:, 0].transpose(-1, -2)  # B heads hw key_dim
-        key, value = self.to_key_value(key_input).reshape(shape).transpose(-1, -2).unbind(1)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        key_value = self.to_key_value(key_input).reshape(shape).transpose(-1, -2)  # B 2 heads hw key_dim
+        if self.half_size:
+            key, value = half_size_cells(key_value, columns=w).unbind(1)
+            cells = torch.arange(key.shape[-2], device=key.device)
+            complete = torch.arange(h, device=key.device).repeat_interleave(w) // 2 * (w // 2)  # before each position
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=cells <= complete[:, None])
+        else:
+            key, value = key_value.unbind(1)
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return mixed.transpose(-1, -2).reshape(B, self.heads * self.key_dim, h, w)
+
+
+def half_size_cells(x: Tensor, *, columns: int) -> Tensor:
+    """A cell of zeros, then means over cells of 2x2 positions, in raster order.
+
+    (..., rows * columns, D) -> (..., 1 + rows // 2 * columns // 2, D); rows and columns are even.
+    """
+    grid = x.unflatten(-2, (-1, 2, columns // 2, 2))  # ... rows/2 2 columns/2 2 D
+    cells = grid.mean((-4, -2)).flatten(-3, -2)
+    return F.pad(cells, (0, 0, 1, 0))
 
 
 class PixelBlock(nn.Module):
@@ -88,7 +111,11 @@ class PixelBlock(nn.Module):
             GatedResidual(width, config.kernel_px, dropout=config.dropout) for _ in range(config.residual_blocks)
         )
         self.attention = CausalAttention(
-            width + position, 2 * width + position, heads=config.heads, key_dim=config.key_dim
+            width + position,
+            2 * width + position,
+            heads=config.heads,
+            key_dim=config.key_dim,
+            half_size=config.attention_grid == "half",
         )
         self.merge = GatedResidual(width, 1, dropout=config.dropout, context_channels=config.heads * config.key_dim)
 
@@ -105,6 +132,8 @@ class PixelSnail(Prior):
 
     def __init__(self, config: PixelSnailConfig, *, codebook_size: int, grid: tuple[int, int]) -> None:
         super().__init__()
+        if config.attention_grid == "half" and (grid[0] % 2 or grid[1] % 2):
+            raise ValueError(f"attention_grid half needs an even grid of codes, got {grid[0]}x{grid[1]}")
         self.codebook_size, self.grid = codebook_size, grid
         width = config.channels
         self.embedding = nn.Embedding(codebook_size, width)

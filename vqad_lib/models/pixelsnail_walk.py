@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqad_lib.models.pixelsnail import CausalAttention, CausalConv2d, GatedResidual, PixelBlock, PixelSnail
+from vqad_lib.models.pixelsnail import (
+    CausalAttention,
+    CausalConv2d,
+    GatedResidual,
+    PixelBlock,
+    PixelSnail,
+    half_size_cells,
+)
 from vqad_lib.models.prior import Walk
 
 
@@ -70,9 +77,9 @@ class _ResidualMemory:
 
 
 class _AttentionMemory:
-    def __init__(self, block: CausalAttention, rows: int, positions: int, hooks: list) -> None:
-        self.block = block
-        shape = (2, rows, block.heads, positions, block.key_dim)
+    def __init__(self, block: CausalAttention, rows: int, grid: tuple[int, int], hooks: list) -> None:
+        self.block, self.columns = block, grid[1]
+        shape = (2, rows, block.heads, grid[0] * grid[1], block.key_dim)
         self.kept = torch.empty(shape, device=block.to_query.weight.device)
         hooks.append(block.to_key_value.register_forward_hook(lambda _, __, output: self._keep(output)))
 
@@ -88,9 +95,15 @@ class _AttentionMemory:
         key_value = F.linear(key_input, to_key_value.weight[:, :, 0, 0], to_key_value.bias)
         key_value = key_value.reshape(n, 2, block.heads, block.key_dim).movedim(1, 0)
         self.kept[:, first : first + n, :, position] = key_value
-        key, value = self.kept[:, first : first + n, :, : position + 1]  # n heads position+1 key_dim
+        key, value = self._seen(self.kept[:, first : first + n], position)  # n heads seen key_dim
         query = query.reshape(n, block.heads, 1, block.key_dim)
         return F.scaled_dot_product_attention(query, key, value).flatten(1)
+
+    def _seen(self, kept: Tensor, position: int) -> Tensor:
+        if not self.block.half_size:
+            return kept[..., : position + 1, :]
+        pair = 2 * self.columns  # positions in two rows
+        return half_size_cells(kept[..., : position // pair * pair, :], columns=self.columns)
 
     def copy(self, parents: Tensor, to: slice, position: int) -> None:
         kept = self.kept[:, :, :, : position + 1]
@@ -100,7 +113,7 @@ class _AttentionMemory:
 class _BlockMemory:
     def __init__(self, block: PixelBlock, rows: int, grid: tuple[int, int], hooks: list) -> None:
         self.residuals = [_ResidualMemory(residual, rows, grid, hooks) for residual in block.residuals]
-        self.attention = _AttentionMemory(block.attention, rows, grid[0] * grid[1], hooks)
+        self.attention = _AttentionMemory(block.attention, rows, grid, hooks)
         self.merge = _ResidualMemory(block.merge, rows, grid, hooks)
         self.columns = grid[1]
 

@@ -99,7 +99,7 @@ class Explorer:
             original=np.asarray(self.frames.images[row]),
             restorations=to_uint8(restored[0]),
             heatmap=heatmap[0].double().cpu().numpy(),
-            score=float(image_score(heatmap)[0]),
+            score=float(image_score(heatmap, limit=scorer.config.map_limit)[0]),
             threshold_nats=nats,
             replaced=replaced,
             codes=codes[0].numel(),

@@ -139,10 +139,11 @@ def restoration_scores(
             restorations[:, : config.n_restorations],
             temperature=config.weight_temperature,
             weights_over=config.weights_over,
+            smooth_over=config.smooth_over,
             min_pool_px=config.min_pool_px,
             average_pool_px=config.average_pool_px,
         )
-        score = image_score(heatmap) if reduction == "mean" else heatmap.amax((1, 2))
+        score = image_score(heatmap, limit=config.map_limit) if reduction == "mean" else heatmap.amax((1, 2))
         found[name] = score.double().cpu().numpy()
     return found
 

@@ -42,6 +42,8 @@ class Choice:
 def trained_choices(profile: Profile) -> list[Choice]:
     """Choices that shape a network, so that one has to be trained for each."""
     heads, gan = profile.gpt2.heads, profile.gan
+    blocks = profile.pixelsnail.residual_blocks
+    other_blocks = 4 if blocks < 4 else 2  # the paper's number, or the code's where the profile has the paper's
     gradient = {"autoencoder.codebook_update": "gradient", "autoencoder.beta": 2.0}
     vp, gp = {"autoencoder": "vqvae", "prior": "pixelsnail"}, {"prior": "pixelsnail"}
     head_texts = {"matter": "transformer heads", "paper": "16 (gpt2-medium)", "published": "8", "key": "gpt2.heads"}
@@ -126,6 +128,28 @@ def trained_choices(profile: Profile) -> list[Choice]:
             changes={"gan.adaptive_scale": 0.8},
             **gp,
         ),
+        Choice(
+            name="half_size_attention",
+            matter="PixelSNAIL attention",
+            paper="over the whole grid",
+            published="over a half-size grid",
+            key="pixelsnail.attention_grid",
+            default="whole",
+            other="half",
+            changes={"pixelsnail.attention_grid": "half"},
+            **vp,
+        ),
+        Choice(
+            name="residual_blocks",
+            matter="residual blocks per PixelSNAIL block",
+            paper="4",
+            published="2 unless set",
+            key="pixelsnail.residual_blocks",
+            default=f"{blocks}",
+            other=f"{other_blocks}",
+            changes={"pixelsnail.residual_blocks": other_blocks},
+            **vp,
+        ),
     ]
 
 
@@ -147,10 +171,20 @@ def restoration_choices(profile: Profile) -> list[Choice]:
             changes={"detectors.weights_over": "colour_channels"},
         ),
         Choice(
-            name="no_smoothing",
+            name="pool_over_restorations",
             matter="smoothing of residuals",
             paper="3x3 minimum, 7x7 average",
             published="3-D pooling, which also mixes neighbouring restorations",
+            key="detectors.smooth_over",
+            default="pixels",
+            other="pixels_and_restorations",
+            changes={"detectors.smooth_over": "pixels_and_restorations"},
+        ),
+        Choice(
+            name="no_smoothing",
+            matter="smoothing of residuals",
+            paper="3x3 minimum, 7x7 average",
+            published="3-D pooling",
             key="detectors.min_pool_px, detectors.average_pool_px",
             default=windows,
             other="none",
@@ -170,10 +204,20 @@ def restoration_choices(profile: Profile) -> list[Choice]:
             for n in counts
         ),
         Choice(
-            name="largest_residual",
+            name="clamped_map",
             matter="from the map of eq. 12 to one number per image",
             paper="not stated",
             published="mean of the map, clamped at 1",
+            key="detectors.map_limit",
+            default="mean",
+            other="mean, clamped at 1",
+            changes={"detectors.map_limit": 1.0},
+        ),
+        Choice(
+            name="largest_residual",
+            matter="from the map of eq. 12 to one number per image",
+            paper="not stated",
+            published="mean of the map",
             key="",
             default="mean",
             other="maximum",
