@@ -128,6 +128,7 @@ PROFILE: dict[str, Any] = {
         "training_steps": 1,
         "curve_steps": 2,
         "curve_seeds": 2,
+        "compile": False,
         "memory_images": [2, 4],
         "scaling_images": [1, 2],
         "scaling_grids": [2, 4],

@@ -265,7 +265,10 @@ class BaselinesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """What `make bench` measures, and how often; no result of `make paper` depends on it."""
+    """What `make bench` measures, and how often; no result of `make paper` depends on it.
+
+    `compile`: whether torch.compile is tried in inference, which takes a compiler and some minutes.
+    """
 
     __pydantic_config__ = _STRICT
     threads: int
@@ -276,6 +279,7 @@ class BenchmarkConfig:
     training_steps: int
     curve_steps: int
     curve_seeds: int
+    compile: bool
     memory_images: tuple[int, ...]
     scaling_images: tuple[int, ...]
     scaling_grids: tuple[int, ...]

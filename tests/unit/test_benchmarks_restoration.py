@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vqad_lib.benchmarks import detectors as detectors_module
 from vqad_lib.benchmarks.detectors import detector_rows
+from vqad_lib.benchmarks.inference import inference_rows
 from vqad_lib.benchmarks.restoration import restoration_rows
 from vqad_lib.benchmarks.subjects import Subject, random_autoencoder, random_prior, share_equal, subjects
 from vqad_lib.config import Profile, profile_from_mapping
@@ -68,6 +69,38 @@ def test_a_wrong_fast_algorithm_is_found_out(profile, tiny_subjects) -> None:
     pixelsnail = replace(tiny_subjects[0], thresholds={50: tiny_subjects[0].thresholds[50]})
     rows = restoration_rows([pixelsnail], profile.benchmarks, size="tiny", restore=wrong)
     assert rows["equal_codes"].to_numpy() == pytest.approx(15 / 16)
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_rows_of_inference(profile, tiny_subjects, monkeypatch, compiles) -> None:
+    """What stands in for the compiler gives other results, and the rows say so."""
+
+    def wrong(call, *, mode: str):
+        assert mode == "default"
+        return lambda given: call(given) + 1
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    rows = inference_rows(tiny_subjects, replace(profile.benchmarks, compile=compiles))
+    settings = ["float32", "bfloat16", "compiled"][: 2 + compiles]
+    assert rows[["phase", "network", "settings"]].to_numpy().tolist() == [
+        [phase, network, setting]
+        for phase, network in (
+            ("encode", "autoencoder"),
+            ("decode", "autoencoder"),
+            ("prior pass", "PixelSNAIL"),
+            ("prior pass", "GPT-2"),
+        )
+        for setting in settings
+    ]
+    rows = rows.set_index(["phase", "network", "settings"])
+    assert rows.loc[("encode", "autoencoder", "float32"), "equal_codes"] == 1
+    assert (rows["ratio"].xs("float32", level="settings") == 1).all()
+    differences = rows["largest_difference"].drop("encode", level="phase")
+    assert (differences.xs("float32", level="settings") == 0).all()
+    assert (differences.xs("bfloat16", level="settings") > 0).all()
+    if compiles:
+        assert rows.loc[("encode", "autoencoder", "compiled"), "equal_codes"] == 0
+        assert differences.xs("compiled", level="settings").to_numpy() == pytest.approx(1)
 
 
 def test_the_share_of_equal_codes_by_hand() -> None:

@@ -27,6 +27,7 @@ SECTIONS = {
     "training": ("Training: images and tokens per second", ["training"], []),
     "training_settings": ("Fast and plain training settings learn the same", ["training_settings"], ["loss_curves"]),
     "likelihood": ("Likelihood of a batch of images", ["likelihood"], []),
+    "inference": ("Settings of inference: what pays, and what it changes", ["inference"], []),
     "memory": ("Peak memory as the number of images grows", ["memory"], ["memory"]),
     "scaling": ("Growth of the cost of restoration", ["scaling_exponents", "scaling"], ["scaling"]),
     "ceiling": ("Share of the measured ceiling", ["ceiling"], ["ceiling"]),
@@ -58,6 +59,11 @@ NOTES = {
     "likelihood": (
         "-log p of every code under our GPT-2, and under MONAI's transformer of the same layers, heads and width "
         "through its VQVAETransformerInferer.get_likelihood. Rows from images include the encoder."
+    ),
+    "inference": (
+        "float32: the settings in use, on which the promise of equal codes rests. ratio: seconds of float32 over "
+        "these. equal_codes: share of the codes that float32 gives. largest_difference: of an image in [-1, 1], or of "
+        "a code's surprise in nats."
     ),
     "memory": (
         "Scoring random frames with the networks of profile smoke, each row in a process of its own. "
