@@ -16,10 +16,6 @@ DEMO_TABLES, DEMO_FIGURES = REPOSITORY / "reports" / "demo" / "tables", REPOSITO
 STAGES = stage_table(REPOSITORY)
 ALL = [f"table_{n:02d}" for n in TABLE_NUMBERS] + [f"figure_{n:02d}" for n in FIGURE_NUMBERS]
 
-# What a notebook makes and the committed demo results lack, because they are older than the notebook. A name leaves
-# when the results come; a test fails where something is there and still listed.
-NOT_COMMITTED_YET = {"table_03", "table_04", "figure_05"}  # the capacity stages: half an hour of their own
-
 
 def declared() -> dict[str, str]:
     """Name of each table and figure without placeholders -> the notebook that must write it."""
@@ -40,20 +36,17 @@ def test_a_notebook_makes_it(name):
 
 def test_nothing_is_made_that_the_paper_lacks():
     assert {re.match(r"[a-z]+_\d\d", name)[0] for name in declared()} <= set(ALL)
-    assert set(declared()) >= NOT_COMMITTED_YET
 
 
 @pytest.mark.parametrize("name", sorted(declared()))
 def test_committed_results_have_it(name):
     missing = [path.name for path in committed(name) if not path.exists()]
-    assert bool(missing) == (name in NOT_COMMITTED_YET), missing
+    assert not missing
 
 
 @pytest.mark.parametrize("number", TABLE_NUMBERS)
 def test_reported_cells_are_the_papers(number):
     """Every number of the paper's table stands in ours, in the row and the column where the paper has it."""
-    if f"table_{number:02d}" in NOT_COMMITTED_YET:
-        pytest.skip("not among the committed results yet")
     ours, paper = load_table(DEMO_TABLES, number), reported(number)
     if number in (1, 2):
         pairs = [(f"paper_{side}", side) for side in ("height", "width", "channels")]
