@@ -57,6 +57,7 @@ def test_fields(root):
         "profile",
         "python",
         "seed",
+        "seeds",
         "sittings",
         "stage_seconds_total",
         "stages",
@@ -151,6 +152,11 @@ def test_facts_for_people(root):
     assert facts["time"] == "17.3 min"
     assert facts["hardware"] == "A CPU, 2 cores, no GPU, Linux x86_64"
     assert facts["code"] == f"vqad {__version__}, revision {'r' * 40}"
+    assert (facts["seed"], provenance["seeds"]) == (5, [5])
+    assert "seeds" not in facts
+    several = facts_for_people(provenance | {"seeds": [5, 6, 7]})
+    assert several["seeds"] == [5, 6, 7]
+    assert "seed" not in several
     facts = facts_for_people(provenance | {"sittings": 3, "git_changes": True})
     assert facts["time"] == "17.3 min in which a notebook ran, put together from 3 sittings"
     assert facts["code"].endswith(", with changes that are not committed")

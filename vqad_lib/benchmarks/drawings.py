@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from pandas import DataFrame
 
 from vqad_lib.reporting.figures import COLOURS
@@ -23,8 +24,9 @@ def restoration_figure(rows: DataFrame) -> Figure:
             axis.plot(line["percentile"], line["ratio"], marker="o", markersize=4, label=f"N = {n}")
         axis.axhline(1, color="#777777", linewidth=0.8)
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(_PLAIN_NUMBERS)
-        axis.yaxis.set_minor_formatter(_PLAIN_NUMBERS)
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.set_xticks(sorted(set(rows["percentile"])))
         axis.set_title(PRIORS.get(prior, prior))
         axis.set_xlabel("threshold percentile")

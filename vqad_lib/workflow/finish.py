@@ -37,8 +37,9 @@ def facts_for_people(provenance: dict) -> dict[str, object]:
         time += f" in which a notebook ran, put together from {sittings} sittings"
     changes = ", with changes that are not committed" if provenance["git_changes"] else ""
     gpus = ", ".join(hardware["gpus"]) or "no GPU"
+    seeds = "seeds" if len(provenance.get("seeds", ())) > 1 else "seed"
     return {
-        **{key: provenance[key] for key in ("profile", "dataset", "perceptual", "seed", "versions", "python")},
+        **{key: provenance[key] for key in ("profile", "dataset", "perceptual", seeds, "versions", "python")},
         "hardware": f"{hardware['cpu']}, {hardware['cores']} cores, {gpus}, {hardware['system']}",
         "time": time,
         "code": f"vqad {provenance['vqad']}, revision {provenance['git_revision']}{changes}",

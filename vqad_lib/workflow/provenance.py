@@ -62,6 +62,7 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
         "dataset": settings["dataset"],
         "data_digest": settings["data_digest"],
         "seed": int(settings["seed"]),
+        "seeds": [int(settings["seed"]) + i for i in range(int(settings.get("seeds", 1)))],
         "perceptual": perceptual_label(network=profile.gan.perceptual_network, weights=profile.gan.perceptual_weights),
         **machine(),
         "stages": seconds,
