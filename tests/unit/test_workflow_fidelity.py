@@ -173,6 +173,16 @@ def test_page_shows_every_row_and_says_what_is_compared(tmp_path):
     assert "## Heads\n\nPaper's text: 16. Published code: 8 heads. Profile key: `gpt2.heads`.\n" in page
     assert "| 4 | 2 heads | GT | official | sample_wise | AUROC | 0.750 | 0.700 | -0.0500 [-0.100, 0.0100] |  |" in page
     assert "## Score\n\nPaper's text: 16. No profile key.\n" in page
+    assert "Not measured" not in page
+    page = measured_page(load_table(tmp_path, 0, name="fidelity"), {"a": "heads", "b": "colour", "c": "smoothing"})
+    assert page.endswith("## Not measured yet\n\ncolour; smoothing.\n")
+
+
+def test_what_was_not_measured_can_be_left_out(run, monkeypatch):
+    monkeypatch.setattr(Run, "protocols", ("paper", "official"))
+    monkeypatch.setattr(fidelity_rows, "combination_scores", lambda *_: {})
+    monkeypatch.setattr(fidelity_rows, "measured", lambda *_, **names: pytest.fail(f"measures {names}"))
+    assert fidelity_rows.fidelity_rows(run, missing="leave out").empty
 
 
 def test_committed_page_is_the_committed_table():

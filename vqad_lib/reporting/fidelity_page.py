@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 from pandas import DataFrame
 
+from vqad_lib.config import load_profile
 from vqad_lib.files import write_text
 from vqad_lib.reporting.tables import labels_of, load_table, markdown_table, table_path
+from vqad_lib.workflow.fidelity_choices import every_choice
 
 DOCUMENTED_PROFILE = "demo"  # whose results are part of the repository
 PAGE = Path("docs") / "fidelity_measured.md"
@@ -26,11 +28,12 @@ _COLUMNS = ["default_value", "other_value", "model", "split", "detector", "metri
 _COLUMNS += ["difference_low", "difference_high", "seed_sd"]
 
 
-def measured_page(table: DataFrame | None) -> str:
+def measured_page(table: DataFrame | None, expected: dict[str, str] | None = None) -> str:
     """The page in Markdown.
 
     Args:
         table: fidelity.csv as `load_table` reads it; None where nothing has been measured.
+        expected: names of the choices -> what each is about; those that the table lacks are named.
     """
     if table is None:
         return f"{_HEAD}\n\n{_NOT_YET}\n"
@@ -44,6 +47,9 @@ def measured_page(table: DataFrame | None) -> str:
         columns = [name for name in _COLUMNS if name in rows]
         shown = rows[columns].assign(**{name: rows[name].astype(str) for name in ("default_value", "other_value")})
         parts.append(markdown_table(shown))
+    lacking = [matter for name, matter in (expected or {}).items() if name not in set(table["choice"])]
+    if lacking:
+        parts.append(f"## Not measured yet\n\n{'; '.join(lacking)}.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -71,4 +77,6 @@ def current_page(root: Path) -> str:
     """What the page has to say, by the documented profile's fidelity.csv."""
     folder = root / "reports" / DOCUMENTED_PROFILE / "tables"
     is_there = table_path(folder, 0, name="fidelity").exists()
-    return measured_page(load_table(folder, 0, name="fidelity") if is_there else None)
+    profile = load_profile(root / "profiles" / f"{DOCUMENTED_PROFILE}.yaml")
+    expected = {choice.name: choice.matter for choice in every_choice(profile)}
+    return measured_page(load_table(folder, 0, name="fidelity") if is_there else None, expected)

@@ -245,6 +245,11 @@ TEST_SET_THRESHOLD = Choice(
 )
 
 
+def every_choice(profile: Profile) -> list[Choice]:
+    """All choices that a row of the table is about."""
+    return [AUC_FROM_PREDICTIONS, TEST_SET_THRESHOLD, *trained_choices(profile), *restoration_choices(profile)]
+
+
 def measurements(profile: Profile, protocols: tuple[str, ...]) -> list[tuple[str, str]]:
     """(choice, split) of each stage of `make fidelity`.
 

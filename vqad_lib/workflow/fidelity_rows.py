@@ -1,12 +1,14 @@
 """The table of `make fidelity`: for each choice, what the default gives, what the other gives, and the difference."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
 from vqad_lib.evaluation.metrics import choose_threshold, paper_protocol, sound_metrics
 from vqad_lib.evaluation.paired import paired_auroc_difference
 from vqad_lib.reporting.tables import load_table, table_path
-from vqad_lib.workflow.fidelity import DEFAULT, OTHER, measured, sound_lambda, trained_choice
+from vqad_lib.workflow.fidelity import DEFAULT, OTHER, measured, scores_path, sound_lambda, trained_choice
 from vqad_lib.workflow.fidelity_choices import (
     AUC_FROM_PREDICTIONS,
     RESTORATION,
@@ -22,8 +24,11 @@ from vqad_lib.workflow.stages import AUTOENCODERS, COMBINATIONS
 TABLES = {"sample_wise": 6, "pixel_wise": 7, "light_pixel_wise": 8, "regenerative": 9}  # where a detector's seeds are
 
 
-def fidelity_rows(run: Run) -> pd.DataFrame:
+def fidelity_rows(run: Run, *, missing: Literal["measure", "leave out"] = "measure") -> pd.DataFrame:
     """One row per choice, split, model and detector, on test images.
+
+    Args:
+        missing: what to do about a choice of which there is no measurement; to measure may take minutes.
 
     Returns:
         choice, matter, paper, published, key, default_value, other_value, model, split, detector, metric, default,
@@ -36,6 +41,8 @@ def fidelity_rows(run: Run) -> pd.DataFrame:
         for model, tidy in combination_scores(run, split).items():
             rows += evaluation_rows(run, tidy, model=model, split=split)
     for name, split in measurements(run.profile, run.protocols):
+        if missing == "leave out" and not scores_path(run, choice=name, protocol=split).exists():
+            continue
         scores = measured(run, choice=name, protocol=split)
         if name == RESTORATION:
             for choice in restoration_choices(run.profile):
