@@ -139,11 +139,12 @@ $(M)/11_baselines.json: $(ANOMALIB)
 $(eval $(call results_rule,11_baselines,$(SCORED) $(SCORED_again)))
 $(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
 
-# Tables 3 and 4, Figure 5. $(1) latent dimension, $(2) codebook size; one may be that of the profile's own networks
+# Tables 3 and 4, Figure 5. $(1) latent dimension, $(2) codebook size; one may be that of the profile's own networks.
+# They come after the scores, for the other tables need those and are what most people wait for
 define capacity_rule
 STAGES += 10_capacity_train_$(1)_$(2)
 CAPACITY_TRAINED += 10_capacity_train_$(1)_$(2)
-$(M)/10_capacity_train_$(1)_$(2).json: notebooks/10_capacity_train.ipynb $(M)/03_train_prior_vqgan_gpt2_paper.json $$(COMMON)
+$(M)/10_capacity_train_$(1)_$(2).json: notebooks/10_capacity_train.ipynb $(M)/03_train_prior_vqgan_gpt2_paper.json $$(COMMON) | $(call manifests,$(SCORED))
 	$$(STAGE) 10_capacity_train -p latent_dim=$(1) -p codebook_size=$(2) --needs 03_train_prior_vqgan_gpt2_paper
 endef
 pair = $(call $(1),$(firstword $(subst /, ,$(2))),$(lastword $(subst /, ,$(2))))

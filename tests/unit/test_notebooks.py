@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from vqad_lib.config import load_profile, section_digest_source
+from vqad_lib.workflow.stages import AUTOENCODERS, PRIORS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "notebooks"
@@ -228,11 +229,8 @@ def test_imported_code_is_depended_on(name):
 # -- the Makefile ----------------------------------------------------------------------------------------------------
 
 
-def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, set[str]], str]:
-    """What make would do for a goal: stages in order, notebook -> notebooks that it needs, the last line.
-
-    Each notebook is executed with its own parameters, after what it needs.
-    """
+def asked(folder: Path, protocols: str, *arguments: str) -> str:
+    """What `make -n` prints in a folder where the smoke profile has been chosen."""
     for name in ("notebooks", "profiles", "vqad_lib"):
         (folder / name).symlink_to(REPOSITORY / name)
     shutil.copy(REPOSITORY / "Makefile", folder)
@@ -243,7 +241,7 @@ def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, 
     choice["FIDELITY"] = " ".join(f"restoration/{protocol}" for protocol in protocols.split())
     (derived / "run.mk").write_text("".join(f"override {key} := {value}\n" for key, value in choice.items()))
     done = subprocess.run(
-        ["make", "--no-print-directory", "-n", goal, "PYTHON=python3"],
+        ["make", "--no-print-directory", "-n", "PYTHON=python3", *arguments],
         cwd=folder,
         # the tests themselves may run under make, whose flags and level would reach this one
         env={key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))},
@@ -252,7 +250,16 @@ def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, 
         check=True,
         timeout=60,
     )
-    commands = [line.split("-m vqad_lib stage ")[1].split() for line in done.stdout.splitlines() if " stage " in line]
+    return done.stdout
+
+
+def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, set[str]], str]:
+    """What make would do for a goal: stages in order, notebook -> notebooks that it needs, the last line.
+
+    Each notebook is executed with its own parameters, after what it needs.
+    """
+    lines = asked(folder, protocols, goal).splitlines()
+    commands = [line.split("-m vqad_lib stage ")[1].split() for line in lines if " stage " in line]
     seen, before = [], {}
     for notebook, *rest in commands:
         given = dict(rest[i + 1].split("=") for i, word in enumerate(rest) if word == "-p")
@@ -264,7 +271,7 @@ def made(folder: Path, protocols: str, goal: str) -> tuple[list[str], dict[str, 
         before.setdefault(notebook, set()).update(re.sub(values, "", need) for need in needs)
         seen.append("_".join([notebook, *given.values()]))
     assert len(seen) == len(set(seen))
-    return seen, before, [line for line in done.stdout.splitlines() if line.strip() != ":"][-1]
+    return seen, before, [line for line in lines if line.strip() != ":"][-1]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -275,6 +282,15 @@ def test_make_knows_every_stage(tmp_path, protocols):
     assert before == {name: set(BEFORE.get(name, [])) for name in STAGES if name not in ASIDE}
     assert seen[-1] == "08_seconds_per_image", "times are taken when nothing else runs"
     assert last.count("-m vqad_lib finish") == 1
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_nobody_waits_for_capacity_to_see_the_scores(tmp_path):
+    rules = asked(tmp_path, "paper official", "--print-data-base", "results").splitlines()
+    rule = next(line for line in rules if re.match(r"\S+/10_capacity_train_8_32\.json:", line))
+    _, after = rule.split("|")
+    scored = [f"04_score_{a}_{p}_{s}" for s in ("paper", "official") for a in AUTOENCODERS for p in PRIORS]
+    assert {Path(name).stem for name in after.split()} == set(scored)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
