@@ -81,6 +81,11 @@ def test_profile_follows_device_and_data(root, monkeypatch, capsys, cuda, ped2, 
     assert settings == read_json(root / "data" / "derived" / "run.json")
 
 
+def test_three_seeds_take_about_twice_as_long(root, capsys):
+    choose(root, **NOTHING | {"profile": "demo", "seeds": "3", "jobs": "2"})
+    assert capsys.readouterr().out.splitlines()[2] == "seed      0 to 2; 2 notebook(s) at a time; about 26.2 min"
+
+
 def test_profile_that_was_asked_for(root, monkeypatch, capsys):
     monkeypatch.setattr(choose_module, "_has_cuda", lambda: True)
     write_ped2(root / "data" / "raw" / "UCSDped2")

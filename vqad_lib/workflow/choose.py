@@ -20,6 +20,9 @@ from vqad_lib.workflow.fidelity_choices import measurements
 from vqad_lib.workflow.launch import devices_to_start
 from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
 
+# of the time of a run: what each further seed trains and scores; capacity and baselines are of the first alone
+SHARE_OF_A_SEED = 0.55
+
 
 def choose(
     root: Path, *, profile: str, dataset: str, data_root: str, seed: str, perceptual: str, jobs: str, seeds: str = ""
@@ -49,7 +52,7 @@ def choose(
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
     shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
-    minutes = loaded.expected_minutes * (1 + 0.9 * (seed_count - 1))  # nearly all of it is training and scoring
+    minutes = loaded.expected_minutes * (1 + SHARE_OF_A_SEED * (seed_count - 1))
     print(f"seed      {shown}; {job_count} notebook(s) at a time; about {round(minutes, 1):g} min")
     if devices > 1:
         print(f"devices   {devices} processes for each network and its scores, one per {'GPU' if cuda else 'CPU core'}")
