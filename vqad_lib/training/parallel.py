@@ -1,5 +1,7 @@
 """Networks in several processes: wrapped for training, bare for files; random draws that differ between processes."""
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -8,6 +10,10 @@ from vqad_lib.distributed import process
 from vqad_lib.errors import VqadError
 from vqad_lib.shares import sum_over_processes
 from vqad_lib.training.batches import seed_from
+
+_DDP_ARGUMENTS = inspect.signature(DistributedDataParallel.__init__).parameters
+# newer versions of torch deprecate the second name; both leave the buffers alone at every step
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _DDP_ARGUMENTS else "broadcast_buffers"
 
 
 def parallel(network: nn.Module) -> nn.Module:
@@ -22,8 +28,8 @@ def parallel(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(
         network,
         device_ids=[device.index] if device.type == "cuda" else None,
-        forward_sync_buffers=False,
         gradient_as_bucket_view=True,
+        **{_SYNC_BUFFERS: False},
     )
 
 
