@@ -204,10 +204,10 @@ class CapacityConfig:
 
     @property
     def variants(self) -> tuple[tuple[int, int], ...]:
-        """Each (latent dimension, codebook size) of Tables 3 and 4 and Figure 5 once, the longest to train first."""
+        """Each (latent dimension, codebook size) once: those of Table 3, of Table 4, and of Figure 5."""
         along = [(dim, self.codebook_size) for dim in self.latent_dims]
         along += [(self.latent_dim, size) for size in self.codebook_sizes]
-        return tuple(sorted({*along, self.large}, key=lambda sizes: (sizes[0] * sizes[1], sizes), reverse=True))
+        return tuple(dict.fromkeys([*along, self.large]))
 
 
 @dataclass(frozen=True, kw_only=True)

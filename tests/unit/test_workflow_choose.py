@@ -111,7 +111,7 @@ def test_run_files(root):
     expected = {"profile": "smoke", "dataset": "synthetic", "data_root": "", "seed": "7", "perceptual": "none"}
     assert settings == expected | {"seeds": "3"}
     lines = (root / "data" / "derived" / "run.mk").read_text().splitlines()
-    assert lines[4] == "override CAPACITY := 32/64 16/32 16/16 8/32"
+    assert lines[4] == "override CAPACITY := 32/64 16/32 8/32 16/16"
     assert lines[5].startswith("override FIDELITY := restoration/paper restoration/official ")
     assert lines[:4] == [
         "override PROFILE := smoke",

@@ -3,6 +3,7 @@
 The choice is written to data/derived/run.json, which every stage depends on; it is rewritten only if it changes.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def choose(
     _forget_incomplete(root, name)
     variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
     variables["REPLICATES"] = " ".join(map(str, range(1, seed_count)))
-    variables["CAPACITY"] = " ".join(f"{dim}/{size}" for dim, size in loaded.capacity.variants)
+    longest_first = sorted(loaded.capacity.variants, key=math.prod, reverse=True)  # so that no core idles at the end
+    variables["CAPACITY"] = " ".join(f"{dim}/{size}" for dim, size in longest_first)
     variables["FIDELITY"] = " ".join(map("/".join, measurements(loaded, available_protocols(chosen))))
     _write(root / "data" / "derived", settings, variables)
     return settings
