@@ -77,10 +77,10 @@ paper fidelity: $(ENVIRONMENT)
 	@started=$$(date +%s); \
 	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
 	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
-	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); profile=$$(sed -n 's/^override PROFILE := //p' $(DERIVED)/run.mk); \
+	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); results=$$(sed -n 's/^override RESULTS := //p' $(DERIVED)/run.mk); \
 	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) $(GOAL); \
 	 seconds=$$(( $$(date +%s) - started )); \
-	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$profile/index.html"
+	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$results/index.html"
 
 ifneq ($(wildcard $(DERIVED)/run.mk),)
 ifneq ($(filter results report measured,$(MAKECMDGOALS)),)
@@ -88,7 +88,7 @@ include $(DERIVED)/run.mk
 endif
 endif
 
-M := $(DERIVED)/$(PROFILE)/manifests
+M := $(DERIVED)/$(RESULTS)/manifests
 COMMON := $(DERIVED)/run.json profiles/$(PROFILE).yaml notebooks/stages.yaml $(shell find vqad_lib -name '*.py')
 STAGE = @$(PY) -m vqad_lib stage
 AUTOENCODERS := vqvae vqgan
@@ -172,14 +172,14 @@ $(M)/13_fidelity.json: notebooks/13_fidelity.ipynb $(call manifests,$(MEASURED))
 	$(STAGE) 13_fidelity --needs $(MEASURED)
 measured: export VQAD_STAGES := $(filter 02_% 03_% 04_%,$(STAGES)) $(MEASURED) 13_fidelity
 measured: $(M)/13_fidelity.json
-	@echo 'fidelity  reports/$(PROFILE)/tables/fidelity.md; make report puts it on the page'
+	@echo 'fidelity  reports/$(RESULTS)/tables/fidelity.md; make report puts it on the page'
 
 ## report: build the page anew from the tables and figures that are there
 report: $(ENVIRONMENT)
 	@test -f $(DERIVED)/run.mk || { echo 'error: no run yet; make paper first' >&2; exit 1; }
 	@$(PY) -m vqad_lib finish
 
-## bench: measure seconds, images per second and memory, beside other libraries: reports/bench
+## bench: measure seconds, images per second and memory, beside other libraries
 bench: $(ENVIRONMENT) $(EXTRAS)
 	@$(PY) -m vqad_lib bench --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
 	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --networks "$(NETWORKS)"
@@ -229,4 +229,4 @@ lock:
 
 ## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, not .venv)
 clean:
-	@rm -rf $(DERIVED) reports/smoke figures/smoke reports/*/notebooks/.working .pytest_cache .ruff_cache
+	@rm -rf $(DERIVED) reports/smoke figures/smoke reports/*/*/notebooks/.working .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ import os
 import sys
 
 from vqad_lib.errors import VqadError
-from vqad_lib.workflow.settings import repository_root
+from vqad_lib.workflow.settings import last_run, repository_root
 
 
 def main() -> int:
@@ -70,17 +70,16 @@ def _choose(arguments: argparse.Namespace) -> None:
 
 
 def _stage(arguments: argparse.Namespace) -> None:
-    from vqad_lib.files import read_json
     from vqad_lib.workflow.estimate import announce
     from vqad_lib.workflow.notebooks import Stage, run_stage
 
     root = repository_root()
     parameters = dict(pair.split("=", 1) for pair in arguments.parameter)
     stage = Stage(root, arguments.notebook, parameters, tuple(arguments.needs))
-    profile = read_json(root / "data" / "derived" / "run.json")["profile"]
-    print(announce(root, stage.name, profile, ended=False), flush=True)
+    results = last_run(root)["results"]
+    print(announce(root, stage.name, results, ended=False), flush=True)
     run_stage(stage)
-    print(announce(root, stage.name, profile, ended=True), flush=True)
+    print(announce(root, stage.name, results, ended=True), flush=True)
 
 
 def _finish(_arguments: argparse.Namespace) -> None:

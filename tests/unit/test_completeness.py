@@ -12,7 +12,10 @@ from vqad_lib.reporting.tables import load_table, row_name
 from vqad_lib.workflow.notebooks import stage_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DEMO_TABLES, DEMO_FIGURES = REPOSITORY / "reports" / "demo" / "tables", REPOSITORY / "figures" / "demo"
+DEMO_TABLES, DEMO_FIGURES = (
+    REPOSITORY / "reports" / "demo" / "ucsd_ped2" / "tables",
+    REPOSITORY / "figures" / "demo" / "ucsd_ped2",
+)
 STAGES = stage_table(REPOSITORY)
 ALL = [f"table_{n:02d}" for n in TABLE_NUMBERS] + [f"figure_{n:02d}" for n in FIGURE_NUMBERS]
 

@@ -1,6 +1,10 @@
 """What `make paper` picks, what it says about it, and how long it thinks it will take."""
 
 import os
+import re
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from PIL import Image
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 from vqad_lib.workflow import choose as choose_module
+from vqad_lib.workflow import lock
 from vqad_lib.workflow.choose import choose
 from vqad_lib.workflow.estimate import announce
 
@@ -109,12 +114,13 @@ def test_run_files(root):
     digest = settings.pop("data_digest")
     assert len(digest) == 64
     expected = {"profile": "smoke", "dataset": "synthetic", "data_root": "", "seed": "7", "perceptual": "none"}
-    assert settings == expected | {"seeds": "3"}
+    assert settings == expected | {"seeds": "3", "results": "smoke/synthetic"}
     lines = (root / "data" / "derived" / "run.mk").read_text().splitlines()
-    assert lines[4] == "override CAPACITY := 32/64 16/32 8/32 16/16"
-    assert lines[5].startswith("override FIDELITY := restoration/paper restoration/official ")
-    assert lines[:4] == [
+    assert lines[5] == "override CAPACITY := 32/64 16/32 8/32 16/16"
+    assert lines[6].startswith("override FIDELITY := restoration/paper restoration/official ")
+    assert lines[:5] == [
         "override PROFILE := smoke",
+        "override RESULTS := smoke/synthetic",
         "override PROTOCOLS := paper official",
         "override JOBS := 3",
         "override REPLICATES := 1 2",
@@ -184,17 +190,81 @@ def test_refused(root, given, message):
 
 
 def test_warns_before_results_on_other_data_are_replaced(root, capsys):
-    write_json(root / "reports" / "demo" / "provenance.json", {"dataset": "ucsd_ped2"})
-    choose(root, **NOTHING)
-    expected = "note      reports/demo and figures/demo hold results on ucsd_ped2; they will be replaced\n"
-    assert capsys.readouterr().err.splitlines(keepends=True)[0] == expected
-    write_json(root / "reports" / "demo" / "provenance.json", {"dataset": "synthetic"})
+    path = root / "reports" / "demo" / "synthetic" / "provenance.json"
+    write_json(path, {"data_digest": "0"})
+    digest = choose(root, **NOTHING)["data_digest"]
+    expected = "note      reports/demo/synthetic holds results on other images; they will be replaced\n"
+    assert expected in capsys.readouterr().err
+    write_json(path, {"data_digest": digest})
     choose(root, **NOTHING)
     assert "note" not in capsys.readouterr().err
 
 
+def test_data_sets_have_results_of_their_own(root, tmp_path):
+    """The first command of the README, on the synthetic walkway, once replaced the results on Ped2 of a clone."""
+    ped2 = str(write_ped2(tmp_path / "elsewhere" / "UCSDped2"))
+    found = [choose(root, **NOTHING | {"data_root": place})["results"] for place in (ped2, "")]
+    for name in ("tiles", "the tiles", "die Kacheln, groß", "a_b", "a/b"):
+        for kind in ("normal", "abnormal"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            for i in range(5):
+                Image.new("L", (16, 16), 10 * i).save(tmp_path / name / kind / f"{i}.png")
+        found.append(choose(root, **NOTHING | {"dataset": "folder", "data_root": str(tmp_path / name)})["results"])
+    assert found[:3] == ["demo/ucsd_ped2", "demo/synthetic", "demo/folder_tiles"]
+    assert re.fullmatch(r"demo/folder_the_tiles_[0-9a-f]{8}", found[3])
+    assert found[5:] == ["demo/folder_a_b", "demo/folder_b"]
+    assert len(set(found)) == len(found)
+
+
+# -- one run at a time -----------------------------------------------------------------------------------------------
+
+
+def start(profile: str) -> subprocess.CompletedProcess:
+    """`choose`, called by a shell of its own, as make does."""
+    command = f'"{sys.executable}" -m vqad_lib choose --profile {profile}; exit $?'
+    return subprocess.run(["sh", "-c", command], cwd=REPOSITORY, env=os.environ, capture_output=True, text=True)
+
+
+def test_second_run_in_one_checkout_is_refused(root):
+    choose(root, **NOTHING | {"profile": "smoke"})  # this process's parent is there all the time
+    files = [root / "data" / "derived" / name for name in ("run.json", "run.mk", "run.lock")]
+    before = [path.read_bytes() for path in files]
+    second = start("demo")
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"error: another run (smoke) is going on in this checkout, process {os.getppid()} on {socket.gethostname()}; "
+        "wait for it, stop it, or use another checkout\n"
+    )
+    assert [path.read_bytes() for path in files] == before
+    choose(root, **NOTHING | {"profile": "demo"})
+
+
+def test_run_that_has_ended_blocks_nobody(root):
+    assert start("smoke").returncode == 0
+    assert start("demo").returncode == 0
+    assert read_json(root / "data" / "derived" / "run.json")["profile"] == "demo"
+
+
+@pytest.mark.parametrize(("seconds_ago", "status"), [(5, 1), (2 * lock.STALE_S, 0)])
+def test_run_on_another_machine_holds_as_long_as_something_goes_on(root, seconds_ago, status):
+    path = root / "data" / "derived" / "run.lock"
+    write_json(path, {"host": "elsewhere", "process": 1, "started": "1", "what": "demo"})
+    os.utime(path, (time.time() - seconds_ago,) * 2)
+    assert start("smoke").returncode == status
+
+
+def test_stages_keep_the_lock(root):
+    path = root / "data" / "derived" / "run.lock"
+    lock.keep(root)
+    assert not path.exists()
+    choose(root, **NOTHING | {"profile": "smoke"})
+    os.utime(path, (1, 1))
+    lock.keep(root)
+    assert path.stat().st_mtime > 1
+
+
 def test_manifests_without_their_outputs_are_forgotten(root):
-    manifests = root / "data" / "derived" / "smoke" / "manifests"
+    manifests = root / "data" / "derived" / "smoke" / "synthetic" / "manifests"
     (root / "there.csv").touch()
     write_json(manifests / "00_whole.json", {"outputs": ["there.csv"]})
     write_json(manifests / "01_deleted.json", {"outputs": ["there.csv", "gone.csv"]})

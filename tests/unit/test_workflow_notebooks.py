@@ -14,7 +14,7 @@ import yaml
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 from vqad_lib.workflow import notebooks
-from vqad_lib.workflow.digests import code_digest, digest, notebook_digest
+from vqad_lib.workflow.digests import code_digest, digest, imported_files, notebook_digest
 from vqad_lib.workflow.notebooks import Stage, run_stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,23 +28,40 @@ kind = "vqvae"  # "vqvae" or "gpt2"
 """
 WRITE = """\
 from pathlib import Path
-folder = Path("..") / "reports" / profile / "tables"
+folder = Path("..") / "reports" / profile / dataset / "tables"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / f"table_{kind}.csv").write_text(f"{dataset} {seed} {perceptual}")
 print("written by", kind)
 """
+IMPORTS = """\
+if False:  # these modules are for the digest alone
+    import vqad_lib.other.used
+    from vqad_lib.part import a
+"""
+CODE_FILES = {
+    "config.py": "VALUE = 1\n",
+    "part/__init__.py": "",
+    "part/a.py": "def f():\n    from vqad_lib.part.deep.b import VALUE\n    from vqad_lib.part import names\n",
+    "part/names.py": 'PAGE, NUMBERS = "page.html.j2", "numbers.csv"\n',
+    "part/deep/b.py": '"""Words."""\n\nVALUE = 1\n',
+    "part/page.html.j2": '{% include "page.css" %}',
+    "part/page.css": "p {}",
+    "part/unused.css": "p {}",
+    "other/used.py": "from vqad_lib import config\n",
+    "other/unused.py": "VALUE = 1\n",
+    "../data/paper/numbers.csv": "1",
+}
 STAGES = {
     "10_tiny": {
         "profile": ["data", "training.{kind}"],
-        "code": ["part", "other/used.py"],
-        "outputs": ["reports/{profile}/tables/table_{kind}.csv"],
+        "outputs": ["reports/{results}/tables/table_{kind}.csv"],
     }
 }
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-OUTPUT = "reports/tiny/tables/table_vqvae.csv"
-EXECUTED = "reports/tiny/notebooks/10_tiny_vqvae.ipynb"
-MANIFEST = "data/derived/tiny/manifests/10_tiny_vqvae.json"
-UPSTREAM = "data/derived/tiny/manifests/09_before.json"
+OUTPUT = "reports/tiny/synthetic/tables/table_vqvae.csv"
+EXECUTED = "reports/tiny/synthetic/notebooks/10_tiny_vqvae.ipynb"
+MANIFEST = "data/derived/tiny/synthetic/manifests/10_tiny_vqvae.json"
+UPSTREAM = "data/derived/tiny/synthetic/manifests/09_before.json"
 
 
 def write_notebook(root: Path, *cells: str) -> Path:
@@ -68,12 +85,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8")) | {"name": "tiny"}
     (tmp_path / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     (tmp_path / "notebooks" / "stages.yaml").write_text(yaml.safe_dump(STAGES), encoding="utf-8")
-    for name in ("config.py", "part/a.py", "part/deep/b.py", "other/used.py", "other/unused.py"):
-        (tmp_path / "vqad_lib" / name).write_text('"""Words."""\n\nVALUE = 1\n', encoding="utf-8")
+    (tmp_path / "data" / "paper").mkdir(parents=True)
+    for name, text in CODE_FILES.items():
+        edit_code(tmp_path, name, text)
     settings = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "3", "perceptual": "random"}
+    settings |= {"results": "tiny/synthetic"}
     write_json(tmp_path / "data" / "derived" / "run.json", settings | {"data_digest": "d" * 64})
     write_json(tmp_path / UPSTREAM, {"stage": "09_before", "inputs": "i" * 64, "outputs": [], "seconds": 1.0})
-    write_notebook(tmp_path, WRITE)
+    write_notebook(tmp_path, WRITE, IMPORTS)
     monkeypatch.setenv("VQAD_ROOT", str(tmp_path))
     return tmp_path
 
@@ -86,7 +105,7 @@ def executions(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     def execute_notebook(source, working, *, parameters, **_options):
         calls.append(parameters)
         shutil.copy(source, working)
-        output = root / "reports" / "tiny" / "tables" / f"table_{parameters['kind']}.csv"
+        output = root / "reports" / "tiny" / "synthetic" / "tables" / f"table_{parameters['kind']}.csv"
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(str(len(calls)))
 
@@ -148,10 +167,13 @@ CHANGES_THAT_COUNT = {
     "seed": lambda root: edit_json(root / "data/derived/run.json", seed="4"),
     "data": lambda root: edit_json(root / "data/derived/run.json", data_digest="e" * 64),
     "stage before": lambda root: edit_json(root / UPSTREAM, inputs="j" * 64),
-    "code in a named folder": lambda root: edit_code(root, "part/deep/b.py", "VALUE = 2\n"),
-    "new module in a named folder": lambda root: edit_code(root, "part/c.py", "VALUE = 1\n"),
-    "named module": lambda root: edit_code(root, "other/used.py", "VALUE = 2\n"),
-    "profile reader": lambda root: edit_code(root, "config.py", "VALUE = 2\n"),
+    "imported module": lambda root: edit_code(root, "other/used.py", "VALUE = 2\n"),
+    "module that an imported one imports": lambda root: edit_code(root, "config.py", "VALUE = 2\n"),
+    "module imported in a function": lambda root: edit_code(root, "part/deep/b.py", "VALUE = 2\n"),
+    "imported package": lambda root: edit_code(root, "part/__init__.py", "VALUE = 2\n"),
+    "template beside the code": lambda root: edit_code(root, "part/page.html.j2", "<p>"),
+    "what the template includes": lambda root: edit_code(root, "part/page.css", "p {color: red}"),
+    "the paper's numbers": lambda root: edit_code(root, "../data/paper/numbers.csv", "2"),
     "output deleted": lambda root: (root / OUTPUT).unlink(),
     "executed notebook deleted": lambda root: (root / EXECUTED).unlink(),
     "manifest deleted": lambda root: (root / MANIFEST).unlink(),
@@ -162,8 +184,9 @@ CHANGES_THAT_DO_NOT = {
     "other section": lambda root: edit_profile(root, "evaluation.bootstrap_resamples", 50),
     "other network's training": lambda root: edit_profile(root, "training.gpt2.batch_size", 99),
     "words about the profile": lambda root: edit_profile(root, "about", "other words"),
-    "module that is not named": lambda root: edit_code(root, "other/unused.py", "VALUE = 2\n"),
-    "comment and docstring": lambda root: edit_code(root, "part/a.py", '"""Other."""\n# why\nVALUE  =  1\n'),
+    "module that is not imported": lambda root: edit_code(root, "other/unused.py", "VALUE = 2\n"),
+    "style sheet that nothing names": lambda root: edit_code(root, "part/unused.css", "p {color: red}"),
+    "comment and docstring": lambda root: edit_code(root, "part/deep/b.py", '"""Other."""\n# why\nVALUE  =  1\n'),
     "seconds of the stage before": lambda root: edit_json(root / UPSTREAM, seconds=99.0),
 }
 
@@ -196,7 +219,9 @@ def test_each_parameter_value_is_a_stage_of_its_own(root, executions):
     assert [call["kind"] for call in executions] == ["vqvae", "gpt2"]
     assert not run_stage(stage(root))
     assert not run_stage(stage(root, kind="gpt2"))
-    first, second = (read_json(root / "data/derived/tiny/manifests" / f"10_tiny_{k}.json") for k in ("vqvae", "gpt2"))
+    first, second = (
+        read_json(root / "data/derived/tiny/synthetic/manifests" / f"10_tiny_{k}.json") for k in ("vqvae", "gpt2")
+    )
     assert first["inputs"] != second["inputs"]
     assert (first["outputs"][1], second["outputs"][1]) == (OUTPUT, OUTPUT.replace("vqvae", "gpt2"))
 
@@ -260,7 +285,7 @@ def test_settings_of_the_run_reach_the_notebook(root, executions):
     ("error", "message"),
     [
         (OSError(28, "No space left on device", "reports/x.ipynb"), "cannot write reports/x.ipynb: No space left on"),
-        (OSError("short write"), "cannot write reports/tiny/notebooks/10_tiny_vqvae.ipynb: short write;"),
+        (OSError("short write"), "cannot write reports/tiny/synthetic/notebooks/10_tiny_vqvae.ipynb: short write;"),
     ],
 )
 def test_disk_that_fills_up_under_a_notebook(root, monkeypatch, error, message):
@@ -333,7 +358,7 @@ def test_executes_for_real(root):
     assert 'kind = "vqvae"' in executed.cells[2].source
     assert executed.cells[2].metadata.tags == ["injected-parameters"]
     assert "written by vqvae" in text
-    assert [cell.execution_count for cell in executed.cells if cell.cell_type == "code"] == [1, 2, 3]
+    assert [cell.execution_count for cell in executed.cells if cell.cell_type == "code"] == [1, 2, 3, 4]
     assert "papermill" not in executed.metadata
     assert str(root) not in text, "a path of this machine"
     assert not run_stage(stage(root))
@@ -360,7 +385,7 @@ def test_failed_notebook_leaves_no_target(root, cell, expected):
     message = str(caught.value)
     assert message.startswith(f"10_tiny_vqvae failed: {expected}")
     assert "\n" not in message
-    kept = root / "reports/tiny/notebooks/failed/10_tiny_vqvae.ipynb"
+    kept = root / "reports/tiny/synthetic/notebooks/failed/10_tiny_vqvae.ipynb"
     assert f"(the notebook with its error: {kept.relative_to(root)})" in message
     assert '"42\\n"' in kept.read_text(encoding="utf-8"), "what the notebook printed before it failed is the log"
     assert not (root / MANIFEST).exists()
@@ -410,16 +435,34 @@ def test_code_digest_sees_code_alone(tmp_path, old, new, same):
     assert (code_digest(tmp_path, ["part"]) == before) is same
 
 
-def test_code_digest_sees_names_and_templates(tmp_path):
-    part = tmp_path / "vqad_lib" / "part"
-    part.mkdir(parents=True)
-    (part / "a.py").write_text("A = 1\n")
-    (part / "page.html.j2").write_text("<p>")
-    first = code_digest(tmp_path, ["part"])
-    (part / "page.html.j2").write_text("<b>")
-    second = code_digest(tmp_path, ["part"])
-    (part / "a.py").rename(part / "b.py")
-    assert len({first, second, code_digest(tmp_path, ["part"])}) == 3
+def test_code_digest_follows_imports_but_into_plumbing_and_from_what_stands_alone(root):
+    before = (
+        code_digest(root, ["part"]),
+        code_digest(root, ["other/used.py"]),
+        code_digest(root, [], alone=["part/a.py"]),
+    )
+    edit_code(root, "part/deep/b.py", "VALUE = 2\n")
+    edit_code(root, "config.py", "VALUE = 2\n")
+    after = (
+        code_digest(root, ["part"]),
+        code_digest(root, ["other/used.py"]),
+        code_digest(root, [], alone=["part/a.py"]),
+    )
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True, True]
+
+
+def test_code_digest_sees_names(root):
+    before = code_digest(root, ["part"])
+    (root / "vqad_lib" / "part" / "a.py").rename(root / "vqad_lib" / "part" / "c.py")
+    assert code_digest(root, ["part"]) != before
+
+
+def test_what_selects_a_threshold_is_in_the_digests_of_all_tables_that_it_shapes():
+    """Tables 3 and 4 once stayed as they were when the rule of `chosen_percentiles` changed."""
+    for notebook in ("04_score", "05_threshold_sweeps", "06_results", "10_capacity", "11_baselines", "12_claims"):
+        files = imported_files(REPOSITORY, REPOSITORY / "notebooks" / f"{notebook}.ipynb")
+        names = {file.relative_to(REPOSITORY / "vqad_lib").as_posix() for file in files if file.suffix == ".py"}
+        assert {"workflow/scores.py", "evaluation/selection.py"} <= names, notebook
 
 
 def test_digest_keeps_parts_apart():
@@ -437,5 +480,5 @@ def test_notebook_digest_reads_source_as_text_or_lines(tmp_path):
     for variant in (cells, lines, other):
         path = tmp_path / "n.ipynb"
         path.write_text(json.dumps({"cells": variant}), encoding="utf-8")
-        digests.append(notebook_digest(path))
+        digests.append(notebook_digest(tmp_path, path))
     assert digests[0] == digests[1] != digests[2]

@@ -52,7 +52,7 @@ def comparison_rows(table: int, folder: Path) -> list[dict[str, Any]]:
 
     Args:
         table: 1-27.
-        folder: reports/<profile>/tables.
+        folder: reports/<profile>/<data set>/tables.
 
     Returns:
         Dicts with table, row, column, reported, ours_paper_protocol, ours_sound, difference (ours by the paper's

@@ -10,12 +10,12 @@ from vqad_lib.files import write_text
 from vqad_lib.reporting.tables import labels_of, load_table, markdown_table, table_path
 from vqad_lib.workflow.fidelity_choices import every_choice
 
-DOCUMENTED_PROFILE = "demo"  # whose results are part of the repository
+DOCUMENTED = "demo/ucsd_ped2"  # profile and data set whose results are part of the repository
 PAGE = Path("docs") / "fidelity_measured.md"
 _HEAD = f"""# What the choices do to the numbers
 
-Written by notebook 13 (`make fidelity PROFILE={DOCUMENTED_PROFILE}`) from
-`reports/{DOCUMENTED_PROFILE}/tables/fidelity.csv`; do not edit. [fidelity.md](fidelity.md) says what the choices are,
+Written by notebook 13 (`make fidelity PROFILE=demo`) from
+`reports/{DOCUMENTED}/tables/fidelity.csv`; do not edit. [fidelity.md](fidelity.md) says what the choices are,
 and which others there are."""
 _NOT_YET = "Not measured yet."
 _HOW_TO_READ = """Each row compares two sides that differ in one choice; all else, the seed included, is equal. All
@@ -61,22 +61,22 @@ def _sentences(text: pd.Series) -> list[str]:
     return found
 
 
-def update_page(root: Path, profile: str) -> Path | None:
-    """Write the page anew from the profile's fidelity.csv, if the profile is the one that the repository documents.
+def update_page(root: Path, results: str) -> Path | None:
+    """Write the page anew from fidelity.csv of a profile and data set, if they are those that the repository documents.
 
     Returns:
-        The page's path, or None for another profile.
+        The page's path, or None for others.
     """
-    if profile != DOCUMENTED_PROFILE:
+    if results != DOCUMENTED:
         return None
     write_text(root / PAGE, current_page(root))
     return root / PAGE
 
 
 def current_page(root: Path) -> str:
-    """What the page has to say, by the documented profile's fidelity.csv."""
-    folder = root / "reports" / DOCUMENTED_PROFILE / "tables"
+    """What the page has to say, by the documented fidelity.csv."""
+    folder = root / "reports" / DOCUMENTED / "tables"
     is_there = table_path(folder, 0, name="fidelity").exists()
-    profile = load_profile(root / "profiles" / f"{DOCUMENTED_PROFILE}.yaml")
+    profile = load_profile(root / "profiles" / f"{DOCUMENTED.split('/')[0]}.yaml")
     expected = {choice.name: choice.matter for choice in every_choice(profile)}
     return measured_page(load_table(folder, 0, name="fidelity") if is_there else None, expected)

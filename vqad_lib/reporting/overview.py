@@ -19,7 +19,7 @@ def overview_html(tables: Path) -> Markup:
     """AUC by the paper's protocol with its difference, and AUROC on split official, for Tables 6-9.
 
     Args:
-        tables: reports/<profile>/tables.
+        tables: reports/<profile>/<data set>/tables.
 
     Returns:
         A table; empty where Table 6 is not there. Table 9 has one row per autoencoder, which fills two columns.
@@ -78,7 +78,7 @@ def leak_facts(tables: Path) -> dict[str, Any]:
     """AUROC of the nearest training frame by split, as text: {"paper": "0.999", "official": "0.672"}.
 
     Args:
-        tables: reports/<profile>/tables; the numbers stand in its leak.csv.
+        tables: reports/<profile>/<data set>/tables; the numbers stand in its leak.csv.
 
     Returns:
         Nothing ({}) where there is no such table, or where split paper does not leak (AUROC below 0.9).

@@ -1,6 +1,6 @@
 """One page with every table and figure beside the paper's, readable from disk with no network.
 
-The page is a function of the files under reports/<profile> and figures/<profile> and of `provenance`: no clock, no
+The page is a function of the files below reports and figures and of `provenance`: no clock, no
 random numbers, so the same inputs give the same bytes.
 """
 
@@ -27,11 +27,11 @@ SECTIONS = {"3.1": "architecture", "3.9": "capacity", "4.3": "results", "5.1": "
 def build_report(
     *, reports: Path, figures: Path, notebooks: list[str], provenance: dict[str, Any], made_by: dict[str, str]
 ) -> Path:
-    """Write reports/<profile>/index.html and summary.csv.
+    """Write reports/<profile>/<data set>/index.html and summary.csv.
 
     Args:
-        reports: reports/<profile>; tables are read from its tables/, executed notebooks from its notebooks/.
-        figures: figures/<profile>.
+        reports: reports/<profile>/<data set>; tables are read from its tables/, executed notebooks from its notebooks/.
+        figures: figures/<profile>/<data set>.
         notebooks: names of the executed notebooks, without ending, in order.
         provenance: run facts for people, shown in this order where present: profile, dataset, perceptual, hardware,
             seeds, seed, time, code, versions; then any others. Values may be text, numbers, lists or mappings.

@@ -30,7 +30,7 @@ _SHAPED_BY = {
 def baseline_scores(run: Run, *, name: str, protocol: str) -> pd.DataFrame | None:
     """Tidy scores of one baseline on validation and test frames; found again where they have been computed before.
 
-    They are written to reports/<profile>/scores/<split>/baseline_<name>.parquet too.
+    They are written to reports/<profile>/<data set>/scores/<split>/baseline_<name>.parquet too.
 
     Args:
         name: "ganomaly", "dfkde", "nearest_frame" or "pixel_statistics".
@@ -59,10 +59,9 @@ def _kept(run: Run, name: str, protocol: str) -> Path:
     """Where finished scores are found again: a file named by a digest of all that shaped them."""
     sections, code = _SHAPED_BY[name]
     profile = section_digest_source(run.profile, [*sections, "data", "threads_per_stage"])
-    code = code_digest(run.root, [*code, "data/splits.py", "data/decode.py", "workflow/baselines.py"])
+    code = code_digest(run.root, [*code, "data/splits.py", "data/decode.py"], alone=["workflow/baselines.py"])
     key = digest(profile, code, run.frames.digest, protocol)
-    folder = run.root / "data" / "derived" / run.profile.name / f"seed_{run.profile.seed}" / protocol
-    return folder / f"baseline_{name}_{key[:12]}.parquet"
+    return run.derived / protocol / f"baseline_{name}_{key[:12]}.parquet"
 
 
 def _score(run: Run, name: str, protocol: str) -> pd.DataFrame:

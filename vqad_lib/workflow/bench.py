@@ -1,13 +1,13 @@
-"""What `make bench` does: execute notebook 20 into reports/bench, on its own, apart from the stages of `make paper`."""
+"""What `make bench` does: execute notebook 20 by itself, apart from the stages of `make paper`."""
 
 from pathlib import Path
 
 from vqad_lib.files import read_json
 from vqad_lib.reporting.notebook_pages import convert_notebooks
 from vqad_lib.workflow.notebooks import execute_notebook
+from vqad_lib.workflow.settings import configured, load_frames, results_name
 
 NOTEBOOK = "20_benchmarks"
-RESULTS = "bench"
 DEFAULT_PROFILE = "demo"
 
 
@@ -21,7 +21,7 @@ def bench(root: Path, given: dict[str, str]) -> Path:
         given: profile, dataset, data_root, seed, perceptual, networks; "" or absent where not given.
 
     Returns:
-        reports/bench/index.html.
+        reports/<profile>/<data set>/bench/index.html.
 
     Raises:
         VqadError: the notebook failed.
@@ -34,10 +34,11 @@ def bench(root: Path, given: dict[str, str]) -> Path:
         known = ("dataset", "data_root", "seed", "perceptual")
         chosen = {key: settings[key] for key in known} | chosen
     print(f"bench     profile {profile}; a single process measures, so leave the machine alone meanwhile", flush=True)
-    reports = root / "reports" / RESULTS
+    loaded = configured(profile, seed=chosen.get("seed", ""), perceptual=chosen.get("perceptual", ""))
+    frames = load_frames(root, loaded, chosen.get("dataset", ""), chosen.get("data_root", ""))
+    reports = root / "reports" / results_name(loaded, frames) / "bench"
     source = root / "notebooks" / f"{NOTEBOOK}.ipynb"
-    parameters = chosen | {"results": RESULTS}
-    execute_notebook(root, source, parameters, folder=reports / "notebooks", name=NOTEBOOK)
+    execute_notebook(root, source, chosen, folder=reports / "notebooks", name=NOTEBOOK)
     convert_notebooks(reports / "notebooks")
     page = reports / "index.html"
     print(f"report    {page.relative_to(root)}")

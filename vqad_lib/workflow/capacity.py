@@ -30,8 +30,8 @@ def variant(run: Run, *, latent_dim: int, codebook_size: int) -> Run:
 
 
 def scores_path(run: Run, *, latent_dim: int, codebook_size: int) -> Path:
-    """Where the scores of a variant lie: reports/<profile>/scores/capacity/d<D>_k<K>.parquet."""
-    return run.root / "reports" / run.profile.name / "scores" / "capacity" / f"d{latent_dim}_k{codebook_size}.parquet"
+    """Where the scores of a variant lie: scores/capacity/d<D>_k<K>.parquet of the reports."""
+    return run.reports / "scores" / "capacity" / f"d{latent_dim}_k{codebook_size}.parquet"
 
 
 def score_variant(run: Run, *, latent_dim: int, codebook_size: int) -> pd.DataFrame:

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from vqad_lib.baselines.labels import weights_file as backbone_file
 from vqad_lib.config import Profile
+from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.losses.labels import weights_file
+from vqad_lib.workflow import lock
 from vqad_lib.workflow.fidelity_choices import measurements
 from vqad_lib.workflow.launch import devices_to_start
-from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate
+from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate, results_name
 
 # of the time of a run: what each further seed trains and scores; capacity and baselines are of the first alone
 SHARE_OF_A_SEED = 0.55
@@ -40,6 +42,7 @@ def choose(
     Raises:
         VqadError: the profile or the data are not usable.
     """
+    lock.take(root, " ".join(filter(None, (profile or "profile to be picked", dataset, data_root))))
     seed_count, devices, asked_jobs = _count("SEEDS", seeds), devices_to_start(), jobs and _count("JOBS", jobs)
     cuda = _has_cuda()
     name, why = _profile(root, profile, dataset, data_root, cuda)
@@ -47,8 +50,6 @@ def choose(
     weights_file(loaded.gan.perceptual_weights)  # or an error, before anything is trained
     backbone_file(loaded.baselines.dfkde.weights)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
-    for results in ("reports", "figures"):
-        _check_writable(root / results / name)
     job_count = asked_jobs or (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
@@ -57,7 +58,11 @@ def choose(
     print(f"seed      {shown}; {job_count} notebook(s) at a time; about {round(minutes, 1):g} min")
     if devices > 1:
         print(f"devices   {devices} processes for each network and its scores, one per {'GPU' if cuda else 'CPU core'}")
-    _warn_of_other_data(root, name, chosen)
+    frames = _prepared(root, loaded, chosen, str(folder or ""))
+    results = results_name(loaded, frames)
+    for place in ("reports", "figures"):
+        _check_writable(root / place / results)
+    _warn_of_other_data(root, results, frames.digest)
     settings = {
         "profile": name,
         "dataset": chosen,
@@ -65,10 +70,16 @@ def choose(
         "seed": str(loaded.seed),
         "seeds": str(seed_count),
         "perceptual": loaded.gan.perceptual_weights,
-        "data_digest": _prepared_digest(root, loaded, chosen, str(folder or "")),
+        "data_digest": frames.digest,
+        "results": results,
     }
-    _forget_incomplete(root, name)
-    variables = {"PROFILE": name, "PROTOCOLS": " ".join(available_protocols(chosen)), "JOBS": str(job_count)}
+    _forget_incomplete(root, results)
+    variables = {
+        "PROFILE": name,
+        "RESULTS": results,
+        "PROTOCOLS": " ".join(available_protocols(chosen)),
+        "JOBS": str(job_count),
+    }
     variables["REPLICATES"] = " ".join(map(str, range(1, seed_count)))
     longest_first = sorted(loaded.capacity.variants, key=math.prod, reverse=True)  # so that no core idles at the end
     variables["CAPACITY"] = " ".join(f"{dim}/{size}" for dim, size in longest_first)
@@ -77,13 +88,13 @@ def choose(
     return settings
 
 
-def _prepared_digest(root: Path, profile: Profile, dataset: str, folder: str) -> str:
+def _prepared(root: Path, profile: Profile, dataset: str, folder: str) -> FrameSet:
     """Decode and split once, now: every stage then only maps a file, and what is wrong shows before any training."""
     frames, data = load_frames(root, profile, dataset, folder), profile.data
     for protocol in available_protocols(dataset):
         options = {"seed": data.split_seed, "validation_clips": data.official_validation_clips}
         split_frames(frames.index, protocol=protocol, **options)
-    return frames.digest
+    return frames
 
 
 def _write(derived: Path, settings: dict[str, str], variables: dict[str, str]) -> None:
@@ -100,9 +111,9 @@ def _count(name: str, value: str) -> int:
     return int(value or 1)
 
 
-def _forget_incomplete(root: Path, profile: str) -> None:
+def _forget_incomplete(root: Path, results: str) -> None:
     """Drop the manifests of stages whose outputs somebody deleted, for make looks at manifests alone."""
-    for manifest in (root / "data" / "derived" / profile / "manifests").glob("[0-9]*.json"):
+    for manifest in (root / "data" / "derived" / results / "manifests").glob("[0-9]*.json"):
         if not all((root / output).exists() for output in read_json(manifest)["outputs"]):
             manifest.unlink()
 
@@ -144,10 +155,8 @@ def _has_cuda() -> bool:
     return listing.returncode == 0 and b"GPU" in listing.stdout
 
 
-def _warn_of_other_data(root: Path, profile: str, dataset: str) -> None:
-    path = root / "reports" / profile / "provenance.json"
-    if path.exists() and (before := read_json(path).get("dataset")) not in (None, dataset):
-        print(
-            f"note      reports/{profile} and figures/{profile} hold results on {before}; they will be replaced",
-            file=sys.stderr,
-        )
+def _warn_of_other_data(root: Path, results: str, digest: str) -> None:
+    """A folder of the same name, or the same folder with other images."""
+    path = root / "reports" / results / "provenance.json"
+    if path.exists() and read_json(path).get("data_digest") not in (None, digest):
+        print(f"note      reports/{results} holds results on other images; they will be replaced", file=sys.stderr)

@@ -25,8 +25,8 @@ DEFAULT, OTHER = "default", "other"  # the two sides of a choice
 
 
 def scores_path(run: Run, *, choice: str, protocol: str) -> Path:
-    """reports/<profile>/scores/fidelity/<choice>_<split>.parquet."""
-    return run.root / "reports" / run.profile.name / "scores" / "fidelity" / f"{choice}_{protocol}.parquet"
+    """scores/fidelity/<choice>_<split>.parquet of the reports."""
+    return run.reports / "scores" / "fidelity" / f"{choice}_{protocol}.parquet"
 
 
 def measure(run: Run, *, choice: str, protocol: str) -> pd.DataFrame:

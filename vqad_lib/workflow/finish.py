@@ -10,17 +10,17 @@ from vqad_lib.workflow.provenance import write_provenance
 
 
 def finish(root: Path, stages: list[str]) -> Path:
-    """Write reports/<profile>/provenance.json and index.html, and say where the page is.
+    """Write reports/<profile>/<data set>/provenance.json and index.html, and say where the page is.
 
     Args:
         stages: names of all stages of the run, in order.
     """
     provenance = write_provenance(root, stages)
-    reports = root / "reports" / provenance["profile"]
+    reports = root / "reports" / provenance["results"]
     convert_notebooks(reports / "notebooks")
     page = build_report(
         reports=reports,
-        figures=root / "figures" / provenance["profile"],
+        figures=root / "figures" / provenance["results"],
         notebooks=stages,
         provenance=facts_for_people(provenance),
         made_by=_made_by(root, stages),

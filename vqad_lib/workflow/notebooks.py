@@ -22,9 +22,10 @@ from vqad_lib import __version__
 from vqad_lib.config import section_digest_source
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
-from vqad_lib.workflow.digests import code_digest, digest, notebook_digest
+from vqad_lib.workflow import lock
+from vqad_lib.workflow.digests import digest, notebook_digest
 from vqad_lib.workflow.provenance import code_revision
-from vqad_lib.workflow.settings import configured
+from vqad_lib.workflow.settings import configured, last_run
 
 SHOW_PROGRESS_EVERY_S = 10.0
 INSTALL_EXTRAS = "pip install --require-hashes -r requirements-extra.lock"
@@ -73,9 +74,10 @@ def run_stage(stage: Stage) -> bool:
     Raises:
         VqadError: the notebook failed; the message is the error's own, and where the failed notebook is kept.
     """
-    settings = read_json(stage.root / "data" / "derived" / "run.json")
-    manifests = stage.root / "data" / "derived" / settings["profile"] / "manifests"
+    settings = last_run(stage.root)
+    manifests = stage.root / "data" / "derived" / settings["results"] / "manifests"
     manifest_path = manifests / f"{stage.name}.json"
+    lock.keep(stage.root)
     wanted = _inputs_digest(stage, settings, manifests)
     outputs = _outputs(stage, settings)
     if manifest_path.exists():
@@ -92,7 +94,7 @@ def run_stage(stage: Stage) -> bool:
     try:
         _execute(stage, settings)
     except OSError as error:
-        what = error.filename or f"reports/{settings['profile']}/notebooks/{stage.name}.ipynb"
+        what = error.filename or f"reports/{settings['results']}/notebooks/{stage.name}.ipynb"
         reason = error.strerror or str(error)
         raise VqadError(f"cannot write {what}: {reason}; {_MAKE_ROOM}, then run again") from error
     missing = [output for output in outputs if not (stage.root / output).exists()]
@@ -126,9 +128,8 @@ def _inputs_digest(stage: Stage, settings: dict, manifests: Path) -> str:
     sections = [section.format(**stage.parameters) for section in entry["profile"]]
     return digest(
         __version__,
-        notebook_digest(stage.source),
+        notebook_digest(stage.root, stage.source),
         section_digest_source(profile, [*sections, "name", "seed", "threads_per_stage"]),
-        code_digest(stage.root, ["config.py", *entry["code"]]),
         settings["data_digest"],
         json.dumps(stage.parameters, sort_keys=True),
         *(f"{package} {version}" for package, version in _packages(stage).items()),
@@ -149,15 +150,15 @@ def _packages(stage: Stage) -> dict[str, str]:
 
 def _outputs(stage: Stage, settings: dict) -> list[str]:
     """Files that the stage must leave, relative to the root; a replicate's lie in a folder of its seed."""
-    templates, profile = stage_table(stage.root)[stage.notebook].get("outputs", []), settings["profile"]
+    templates, results = stage_table(stage.root)[stage.notebook].get("outputs", []), settings["results"]
     aside = f"seed_{int(settings['seed']) + stage.replicate}/" if stage.replicate else ""
-    values = {"profile": profile, "replicate_folder": aside, **stage.parameters}
-    return [f"reports/{profile}/notebooks/{stage.name}.ipynb", *(t.format(**values) for t in templates)]
+    values = {"results": results, "replicate_folder": aside, **stage.parameters}
+    return [f"reports/{results}/notebooks/{stage.name}.ipynb", *(t.format(**values) for t in templates)]
 
 
 def _execute(stage: Stage, settings: dict) -> None:
     parameters = {key: settings[key] for key in ("profile", "dataset", "data_root", "seed", "perceptual")}
-    folder = stage.root / "reports" / settings["profile"] / "notebooks"
+    folder = stage.root / "reports" / settings["results"] / "notebooks"
     execute_notebook(stage.root, stage.source, parameters | stage.parameters, folder=folder, name=stage.name)
 
 
@@ -182,7 +183,7 @@ def execute_notebook(root: Path, source: Path, parameters: dict[str, str], *, fo
     working.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
     try:
-        with _ProgressLines(name), tempfile.TemporaryDirectory() as sockets:
+        with _ProgressLines(root, name), tempfile.TemporaryDirectory() as sockets:
             papermill.execute_notebook(
                 str(source),
                 str(working),
@@ -234,8 +235,8 @@ def _strip_papermill_metadata(path: Path) -> None:
 class _ProgressLines:
     """Show on the terminal, every few seconds, the newest progress of the kernel; see `vqad_lib.progress`."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.ended = name, threading.Event()
+    def __init__(self, root: Path, name: str) -> None:
+        self.root, self.name, self.ended = root, name, threading.Event()
         self.folder = tempfile.TemporaryDirectory()
         self.file = Path(self.folder.name) / "progress"
 
@@ -253,6 +254,7 @@ class _ProgressLines:
     def _show(self) -> None:
         last = ""
         while not self.ended.wait(SHOW_PROGRESS_EVERY_S):
+            lock.keep(self.root)
             line = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
             if line and line != last:
                 print(f"    {self.name} | {line}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from vqad_lib import __version__
 from vqad_lib.files import read_json, write_json
 from vqad_lib.losses.labels import perceptual_label
-from vqad_lib.workflow.settings import configured
+from vqad_lib.workflow.settings import configured, last_run
 
 PACKAGES = [
     "torch",
@@ -28,7 +28,7 @@ PACKAGES = [
 
 
 def write_provenance(root: Path, stages: list[str]) -> dict:
-    """Collect what the manifests of a finished run say, and write reports/<profile>/provenance.json.
+    """Collect what the manifests of a finished run say, and write reports/<profile>/<data set>/provenance.json.
 
     A sitting is one `make paper`. Where one sitting made all results, wall_seconds is its time, from its start to the
     end of its last stage. Where results were put together from several, it is the time in which at least one stage ran;
@@ -44,9 +44,9 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
     Raises:
         VqadError: a stage has no manifest, or the file cannot be written.
     """
-    settings = read_json(root / "data" / "derived" / "run.json")
+    settings = last_run(root)
     profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
-    manifests = root / "data" / "derived" / profile.name / "manifests"
+    manifests = root / "data" / "derived" / settings["results"] / "manifests"
     records = [read_json(manifests / f"{stage}.json") for stage in stages]
     newest = max(records, key=lambda record: record["finished_at"])
     sittings = sorted({record["sitting"] for record in records})
@@ -60,6 +60,7 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
         "git_changes": any(record["git_changes"] for record in records),
         "profile": profile.name,
         "dataset": settings["dataset"],
+        "results": settings["results"],
         "data_digest": settings["data_digest"],
         "seed": int(settings["seed"]),
         "seeds": [int(settings["seed"]) + i for i in range(int(settings.get("seeds", 1)))],
@@ -70,7 +71,7 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
         "sittings": len(sittings),
         "wall_seconds": _wall_seconds(records, sittings),
     }
-    write_json(root / "reports" / profile.name / "provenance.json", provenance)
+    write_json(root / "reports" / settings["results"] / "provenance.json", provenance)
     return provenance
 
 

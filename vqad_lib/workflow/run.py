@@ -13,7 +13,7 @@ from vqad_lib.distributed import process
 from vqad_lib.files import read_json
 from vqad_lib.losses.labels import perceptual_label
 from vqad_lib.reporting.tables import Labels
-from vqad_lib.workflow.settings import configured, load_frames, repository_root
+from vqad_lib.workflow.settings import configured, load_frames, repository_root, results_name
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,30 @@ class Run:
         )
 
     @property
+    def results(self) -> str:
+        """<profile>/<data set>, see `results_name`."""
+        return results_name(self.profile, self.frames)
+
+    @property
+    def reports(self) -> Path:
+        """reports/<profile>/<data set>."""
+        return self.root / "reports" / self.results
+
+    @property
     def tables(self) -> Path:
-        """reports/<profile>/tables."""
-        return self.root / "reports" / self.profile.name / "tables"
+        """reports/<profile>/<data set>/tables."""
+        return self.reports / "tables"
 
     @property
     def figures(self) -> Path:
-        """figures/<profile>; figures/<profile>/seed_<n> for a replicate."""
-        return self.root / "figures" / self.profile.name / replicate_folder(self.replicate, self.profile.seed)
+        """figures/<profile>/<data set>, and for a replicate seed_<n> therein."""
+        folder = self.root / "figures" / self.results
+        return folder / replicate_folder(self.replicate, self.profile.seed)
+
+    @property
+    def derived(self) -> Path:
+        """data/derived/<profile>/<data set>/seed_<n>: networks and what else is made once and found again."""
+        return self.root / "data" / "derived" / self.results / f"seed_{self.profile.seed}"
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -83,10 +99,8 @@ class Run:
 
     def scores_path(self, protocol: str, autoencoder: str, prior: str) -> Path:
         """The tidy parquet of one combination."""
-        scores = self.root / "reports" / self.profile.name / "scores"
-        return (
-            scores / replicate_folder(self.replicate, self.profile.seed) / protocol / f"{autoencoder}_{prior}.parquet"
-        )
+        scores = self.reports / "scores" / replicate_folder(self.replicate, self.profile.seed)
+        return scores / protocol / f"{autoencoder}_{prior}.parquet"
 
     def replicates(self) -> list["Run"]:
         """This run, and those with the further seeds that the last `make paper SEEDS=` of the same run asked for."""

@@ -5,6 +5,8 @@ Apart from `run`, so that the commands of the Makefile that only compare digests
 
 import functools
 import os
+import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from vqad_lib.config import Profile, load_profile
 from vqad_lib.data.frames import FrameSet, prepare_frames
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.errors import VqadError
+from vqad_lib.files import read_json
 from vqad_lib.losses.labels import SETTINGS
 
 
@@ -81,6 +84,37 @@ def load_frames(root: Path, profile: Profile, dataset: str, data_root: str) -> F
         cache_dir=root / "data" / "derived" / "frames",
         synthetic=profile.data.synthetic,
     )
+
+
+def last_run(root: Path) -> dict[str, str]:
+    """What the last `make paper` chose: profile, dataset, data_root, seed, seeds, perceptual, data_digest, results.
+
+    Raises:
+        VqadError: there was none, or by an older version.
+    """
+    path = root / "data" / "derived" / "run.json"
+    if not path.exists():
+        raise VqadError(f"no {path}; run `make paper` first (`train` and `score` take --profile instead)")
+    settings = read_json(path)
+    if "results" not in settings:
+        raise VqadError(f"{path} is of an older version; run `make paper` again")
+    return settings
+
+
+def results_name(profile: Profile, frames: FrameSet) -> str:
+    """Where results of a profile on a data set lie, below reports/, figures/ and data/derived/.
+
+    Returns:
+        "<profile>/<data set>": "demo/ucsd_ped2", "demo/synthetic", "demo/folder_my_images". A folder's name keeps
+        letters, digits, "_" and "-"; what else it has becomes "_", and a check sum tells such names apart.
+    """
+    if frames.dataset != "folder":
+        return f"{profile.name}/{frames.dataset}"
+    name = frames.title.removeprefix("image folder ")
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    if plain != name:
+        plain += f"_{zlib.crc32(os.fsencode(name)):08x}"
+    return f"{profile.name}/folder_{plain}"
 
 
 def _as_seed(seed: int | str) -> int:

@@ -115,7 +115,7 @@ def parts_folder(run: Run, *, autoencoder_kind: str, prior_kind: str, protocol: 
     key = digest(
         learnt.folder.name,
         section_digest_source(run.profile, ["detectors", "evaluation"]),
-        code_digest(run.root, ["detectors", "evaluation", "workflow/scores.py"]),
+        code_digest(run.root, ["detectors", "evaluation/selection.py"], alone=["workflow/scores.py"]),
     )
     return learnt.folder.parent / f"scores_{autoencoder_kind}_{prior_kind}_{key[:12]}"
 
@@ -134,11 +134,11 @@ def _folder(run: Run, name: str, protocol: str, sections: list[str], *upstream: 
     profile = section_digest_source(run.profile, [*sections, "data", "threads_per_stage"])
     code = code_digest(
         run.root,
-        ["models", "losses", "training", "shares.py", "data/splits.py", "data/decode.py", "workflow/stages.py"],
+        ["models", "losses", "training", "data/splits.py", "data/decode.py"],
+        alone=["workflow/stages.py"],
     )
     key = digest(profile, code, run.frames.digest, protocol, *upstream)
-    base = run.root / "data" / "derived" / run.profile.name / f"seed_{run.profile.seed}" / protocol
-    return base / f"{name}_{key[:12]}"
+    return run.derived / protocol / f"{name}_{key[:12]}"
 
 
 def _frames_of(run: Run, protocol: str, part: str) -> Tensor:

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from vqad_lib.distributed import first_process_first, joined
-from vqad_lib.errors import VqadError
-from vqad_lib.files import read_json
 from vqad_lib.workflow.launch import devices_to_start, end_with_starter
-from vqad_lib.workflow.settings import configured
+from vqad_lib.workflow.settings import configured, last_run
 
 
 def work(
@@ -27,10 +25,7 @@ def work(
     """
     has_starter = end_with_starter()
     devices_to_start()  # a mistake there is no reason to meet the other processes
-    path = root / "data" / "derived" / "run.json"
-    if not (options["profile"] or path.exists()):
-        raise VqadError(f"no {path}; run `make paper` first, or give --profile")
-    chosen = {} if options["profile"] else read_json(path)
+    chosen = {} if options["profile"] else last_run(root)
     settings = {key: value if value is not None else chosen.get(key, "") for key, value in options.items()}
     configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])  # nor one there
     with joined() as me:

@@ -1,0 +1,69 @@
+"""One run at a time in a checkout: a second one would change what the first goes on with.
+
+The holder is the process that called `python -m vqad_lib choose`, which is `make paper`. It holds for as long as it
+lives and something is going on: every stage keeps the file fresh.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+
+from vqad_lib.errors import VqadError
+from vqad_lib.files import read_json, write_json
+
+STALE_S = 120.0
+
+
+def take(root: Path, what: str) -> None:
+    """Let this process's parent hold the lock.
+
+    Args:
+        root: of the repository.
+        what: the run, for the message that another one gets: profile and data set as they were asked for.
+
+    Raises:
+        VqadError: another process holds it.
+    """
+    path, parent = _path(root), os.getppid()
+    mine = {"host": socket.gethostname(), "process": parent, "started": _started(parent)}
+    holder = _holder(path)
+    if holder and {key: holder.get(key) for key in mine} != mine and _lives(holder):
+        raise VqadError(
+            f"another run ({holder.get('what')}) is going on in this checkout, process {holder.get('process')} on "
+            f"{holder.get('host')}; wait for it, stop it, or use another checkout"
+        )
+    write_json(path, mine | {"what": what})
+
+
+def _holder(path: Path) -> dict:
+    """What the lock says, {} where there is none, or it is old or not readable."""
+    try:
+        return read_json(path) if time.time() - path.stat().st_mtime < STALE_S else {}
+    except (OSError, VqadError):
+        return {}
+
+
+def keep(root: Path) -> None:
+    """Say that the run is going on."""
+    with contextlib.suppress(OSError):
+        os.utime(_path(root))
+
+
+def _path(root: Path) -> Path:
+    return root / "data" / "derived" / "run.lock"
+
+
+def _lives(holder: dict) -> bool:
+    """Whether the holder's process still runs, as far as this machine can tell: another's is believed."""
+    return holder.get("host") != socket.gethostname() or _started(holder.get("process")) == holder.get("started") != ""
+
+
+def _started(process: object) -> str:
+    """When a process of this machine began, in the system's own count; "" if it does not run or that is not known."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
