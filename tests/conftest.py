@@ -89,6 +89,7 @@ PROFILE: dict[str, Any] = {
         "threshold_percentiles": [20, 50, 90],
         "n_restorations": 2,
         "weights_over": "restorations",
+        "weight_denominator": "mean",
         "weight_temperature": 1.0,
         "smooth_over": "pixels",
         "min_pool_px": 3,

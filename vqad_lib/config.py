@@ -147,9 +147,11 @@ class DetectorConfig:
     """The four detectors (eq. 9-12).
 
     `weights_over`: what the softmax of eq. 11 runs over; the published code's runs over colour channels.
-    `smooth_over`: the windows of the smoothing lie in one residual, or reach over neighbouring restorations too, as in
+    `weight_denominator`: what divides `weight_temperature` there, the sum of absolute differences, as printed, or their
+    mean, as in the published code; of images in [0, 1].
+    `smooth_over`: the windows of the smoothing lie in one residual, or span three neighbouring restorations too, as in
     the published code.
-    `map_limit`: the map is clamped here before its mean is the score: 1 in the published code, infinity in the text.
+    `map_limit`: a smoothed residual counts for no more than this: 1 in the published code, infinity in the text.
     `restoration_algorithm`: of pixel-wise restoration, see `restore`; "measured" tries the two quick ones on the first
     images at each set of thresholds and goes on with the quicker. It changes no result.
     `memory_budget_mb`: batches are cut to fit; it changes no result.
@@ -159,6 +161,7 @@ class DetectorConfig:
     threshold_percentiles: tuple[int, ...]
     n_restorations: int
     weights_over: Literal["restorations", "colour_channels"]
+    weight_denominator: Literal["sum", "mean"]
     weight_temperature: float
     smooth_over: Literal["pixels", "pixels_and_restorations"]
     min_pool_px: int

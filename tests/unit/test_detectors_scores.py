@@ -1,13 +1,39 @@
 """Scores from numbers, by hand: sample-wise (eq. 9 and 10), weights and maps (eq. 11 and 12), regenerative."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
 
-from vqad_lib.detectors.regenerative import regenerative_map, regenerative_score
-from vqad_lib.detectors.residuals import anomaly_map, image_score, restoration_weights, smooth, smooth_with_neighbours
+from vqad_lib.config import DetectorConfig
+from vqad_lib.detectors.regenerative import regenerative_map
+from vqad_lib.detectors.residuals import anomaly_map, restoration_weights, smooth, smooth_with_neighbours
 from vqad_lib.detectors.sample_wise import TIE_MARGIN_NATS, sample_wise_score, thresholds_at
+
+RULE = DetectorConfig(
+    threshold_percentiles=(80,),
+    n_restorations=1,  # plays no part here
+    weights_over="restorations",
+    weight_denominator="mean",
+    weight_temperature=1.0,
+    smooth_over="pixels",
+    min_pool_px=3,
+    average_pool_px=7,
+    map_limit=float("inf"),
+    restoration_algorithm="fast",
+    chunk_images=4,
+    memory_budget_mb=1,
+)
+UNSMOOTHED = replace(RULE, min_pool_px=1, average_pool_px=1)
+PUBLISHED = replace(
+    RULE,
+    weights_over="colour_channels",
+    weight_temperature=3.0,
+    smooth_over="pixels_and_restorations",
+    map_limit=1.0,
+)
 
 # --- eq. 9 and 10
 
@@ -60,30 +86,46 @@ def test_thresholds_of_nothing_are_refused() -> None:
 
 
 def test_eq_11_weights_by_hand() -> None:
-    images = torch.zeros(1, 1, 1, 2)
-    restorations = torch.tensor([[1.0, 1.0], [0.0, -1.0], [4.0, 0.0]]).reshape(1, 3, 1, 1, 2)
-    exponent = np.exp([2 / 2, 2 / 1, 2 / 4])  # k = 2 over the summed differences 2, 1 and 4
-    weights = restoration_weights(images, restorations, temperature=2.0)
+    difference = torch.tensor([[0.5, 0.25, 1.0]])
+    exponent = np.exp([2 / 0.5, 2 / 0.25, 2 / 1])  # k = 2 over the mean
+    weights = restoration_weights(difference, replace(RULE, weight_temperature=2.0), values=4)
+    np.testing.assert_allclose(weights.numpy()[0], exponent / exponent.sum(), rtol=1e-6)
+    exponent = np.exp([2 / 2, 2 / 1, 2 / 4])  # over the sum of four values
+    of_sum = replace(RULE, weight_temperature=2.0, weight_denominator="sum")
+    weights = restoration_weights(difference, of_sum, values=4)
     np.testing.assert_allclose(weights.numpy()[0], exponent / exponent.sum(), rtol=1e-6)
 
 
+def test_eq_11_chooses_by_the_mean_and_hardly_at_all_by_the_sum() -> None:
+    """k = 3 on images of 64x64: over the sum it leaves the weights uniform to the fourth digit."""
+    difference, values = torch.tensor([[0.150, 0.143, 0.127]]), 3 * 64 * 64
+    by_mean, by_sum = (
+        restoration_weights(difference, replace(RULE, weight_temperature=3.0, weight_denominator=d), values=values)
+        for d in ("mean", "sum")
+    )
+    np.testing.assert_allclose(by_mean[0], [0.0243, 0.0648, 0.9109], atol=5e-5)
+    np.testing.assert_allclose(by_sum[0], [0.3333, 0.3333, 0.3334], atol=5e-5)
+
+
+def test_eq_11_compares_images_in_0_1() -> None:
+    """All of two restorations is off by 0.5 and 0.25 of the range of an image: k over these is in the exponent."""
+    images = torch.full((1, 3, 4, 4), -1.0)
+    restorations = torch.stack([images + 1.0, images + 0.5], 1)
+    heatmap = anomaly_map(images, restorations, replace(RULE, weight_temperature=1.0))
+    a, b = np.exp(1 / 0.5), np.exp(1 / 0.25)
+    np.testing.assert_allclose(heatmap, np.full((1, 4, 4), (0.5 * a + 0.25 * b) / (a + b)), rtol=1e-6)
+
+
 def test_eq_11_trusts_the_restoration_that_differs_least_and_adds_up_to_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(3, 3, 2, 2, generator=generator)
-    restorations = torch.rand(3, 5, 3, 2, 2, generator=generator)
-    weights = restoration_weights(images, restorations, temperature=3.0)
-    difference = np.abs(images.numpy()[:, None] - restorations.numpy()).sum((2, 3, 4))
-    exponent = np.exp(3 / difference)
-    np.testing.assert_allclose(weights.numpy(), exponent / exponent.sum(1, keepdims=True), rtol=1e-5)
-    assert (weights.argmax(1).numpy() == difference.argmin(1)).all()
+    difference = torch.rand(3, 5, generator=torch.Generator().manual_seed(0))
+    weights = restoration_weights(difference, RULE, values=12)
+    np.testing.assert_allclose(weights.sum(1), np.ones(3), rtol=1e-6)
+    assert (weights.argmax(1) == difference.argmin(1)).all()
 
 
 def test_eq_11_restoration_equal_to_its_image_takes_all_the_weight() -> None:
-    images = torch.ones(1, 3, 2, 2)
-    restorations = torch.stack([images, images * 0, images * 0.5], 1)
-    assert restoration_weights(images, restorations, temperature=1.0).tolist() == [[1.0, 0.0, 0.0]]
-    equal = images[:, None].expand(-1, 4, -1, -1, -1)
-    assert restoration_weights(images, equal, temperature=1.0).tolist() == [[0.25] * 4]
+    assert restoration_weights(torch.tensor([[0.0, 0.5, 0.25]]), RULE, values=12).tolist() == [[1.0, 0.0, 0.0]]
+    assert restoration_weights(torch.zeros(1, 4), RULE, values=12).tolist() == [[0.25] * 4]
 
 
 # --- smoothing
@@ -110,43 +152,48 @@ def test_smoothing_removes_a_line_and_keeps_a_block() -> None:
 
 
 def test_smoothing_with_neighbours_is_smoothing_in_three_dimensions_as_in_scipy() -> None:
-    residuals = np.random.default_rng(1).uniform(0, 2, (2, 5, 12, 15))
+    """Three restorations deep; windows of the minimum are cut, those of the average padded with zeros that count."""
+    residuals = np.random.default_rng(1).uniform(0, 1, (2, 5, 12, 15))
     computed = smooth_with_neighbours(torch.from_numpy(residuals), min_pool_px=3, average_pool_px=7).numpy()
     for stack, output in zip(residuals, computed, strict=True):
         lowest = scipy.ndimage.minimum_filter(stack, 3, mode="constant", cval=np.inf)
-        inside = scipy.ndimage.uniform_filter(np.ones_like(stack), 7, mode="constant")
-        np.testing.assert_allclose(output, scipy.ndimage.uniform_filter(lowest, 7, mode="constant") / inside, rtol=1e-9)
+        expected = scipy.ndimage.uniform_filter(lowest, (3, 7, 7), mode="constant")
+        np.testing.assert_allclose(output, expected, rtol=1e-9)
 
 
-def test_one_restoration_has_no_neighbours() -> None:
-    residuals = torch.rand(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
-    windows = {"min_pool_px": 3, "average_pool_px": 7}
-    torch.testing.assert_close(smooth_with_neighbours(residuals, **windows)[:, 0], smooth(residuals[:, 0], **windows))
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_restorations_than_a_window_is_deep(n: int) -> None:
+    """Of one or two restorations, all count the same: the minimum spans all, and zeros fill up the average."""
+    residuals = torch.full((2, n, 9, 9), 0.5)
+    smoothed = smooth_with_neighbours(residuals, min_pool_px=3, average_pool_px=7)
+    assert smoothed[:, :, 4, 4].unique().item() == pytest.approx(0.5 * n / 3)
+    assert smoothed[0, 0, 0, 0].item() == pytest.approx(0.5 * n / 3 * 16 / 49)  # a corner sees 4x4 of 7x7
 
 
 # --- eq. 12
 
 
 def test_eq_12_map_by_hand_without_smoothing() -> None:
-    images = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).reshape(1, 1, 2, 2)
-    restorations = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, -1.0]]]).reshape(1, 2, 1, 2, 2)
-    first, second = np.exp(1 / 1), np.exp(1 / 2)  # differences 1 and 2
+    images = torch.tensor([[1.0, -1.0], [-1.0, -1.0]]).reshape(1, 1, 2, 2)
+    restorations = torch.tensor([[[-1.0, -1.0], [-1.0, -1.0]], [[1.0, 1.0], [-1.0, 1.0]]]).reshape(1, 2, 1, 2, 2)
+    first, second = np.exp(1 / 0.25), np.exp(1 / 0.5)  # one and two of four pixels differ by all there is
     w = np.array([first, second]) / (first + second)
-    heatmap = anomaly_map(images, restorations, temperature=1.0, min_pool_px=1, average_pool_px=1)
+    heatmap = anomaly_map(images, restorations, UNSMOOTHED)
     np.testing.assert_allclose(heatmap.numpy(), [[[w[0], w[1]], [0, w[1]]]], rtol=1e-6)
 
 
-def test_eq_12_smooths_each_residual_before_the_sum_by_scipy() -> None:
+@pytest.mark.parametrize("denominator", ["mean", "sum"])
+def test_eq_12_smooths_each_residual_before_the_sum_by_scipy(denominator: str) -> None:
     generator = np.random.default_rng(2)
     images, restorations = generator.uniform(-1, 1, (2, 3, 11, 12)), generator.uniform(-1, 1, (2, 4, 3, 11, 12))
-    heatmap = anomaly_map(
-        torch.from_numpy(images), torch.from_numpy(restorations), temperature=50.0, min_pool_px=3, average_pool_px=7
-    )
+    rule = replace(RULE, weight_temperature=50.0, weight_denominator=denominator)
+    heatmap = anomaly_map(torch.from_numpy(images), torch.from_numpy(restorations), rule)
     assert heatmap.shape == (2, 11, 12)
     interior = (slice(4, -4), slice(4, -4))
     for b in range(2):
-        residuals = np.abs(images[b] - restorations[b])  # N C H W
-        exponent = np.exp(50 / residuals.sum((1, 2, 3)))
+        residuals = np.abs(images[b] - restorations[b]) / 2  # N C H W
+        difference = getattr(residuals, denominator)((1, 2, 3))
+        exponent = np.exp(50 / difference - 50 / difference.min())
         expected, late = np.zeros((11, 12)), np.zeros((11, 12))
         for weight, residual in zip(exponent / exponent.sum(), residuals.mean(1), strict=True):
             lowest = scipy.ndimage.minimum_filter(residual, 3)
@@ -154,32 +201,64 @@ def test_eq_12_smooths_each_residual_before_the_sum_by_scipy() -> None:
             late += weight * residual
         np.testing.assert_allclose(heatmap[b].numpy()[interior], expected[interior], rtol=1e-9)
         late = scipy.ndimage.uniform_filter(scipy.ndimage.minimum_filter(late, 3), 7)
-        assert np.abs(late - expected)[interior].min() > 1e-3  # smoothing after the sum would be something else
+        assert np.abs(late - expected)[interior].max() > 1e-4  # smoothing after the sum would be something else
 
 
 def test_weights_over_colour_channels_by_hand() -> None:
     images = torch.zeros(1, 2, 1, 2)
-    first, second = [[[1.0, 1.0]], [[0.5, 0.0]]], [[[0.0, 0.0]], [[2.0, -2.0]]]  # channels of two restorations
-    restorations = torch.tensor([[first, second]])
-    options = {"temperature": 1.0, "min_pool_px": 1, "average_pool_px": 1}
-    heatmap = anomaly_map(images, restorations, weights_over="colour_channels", **options)
-    a, b = np.exp(1 / 2), np.exp(1 / 0.5)  # channel sums 2 and 0.5; in the second restoration 0 and 4
+    first, second = [[[1.0, 1.0]], [[0.5, 0.0]]], [[[0.0, 0.0]], [[1.0, -1.0]]]  # channels of two restorations
+    restorations = 2 * torch.tensor([[first, second]])
+    heatmap = anomaly_map(images, restorations, replace(UNSMOOTHED, weights_over="colour_channels"))
+    a, b = np.exp(1 / 1), np.exp(1 / 0.25)  # channel means 1 and 0.25; in the second restoration 0 and 1
     expected = np.array([[a + 0.5 * b, a]]) / (a + b)  # the second: all weight on the channel without a difference
     np.testing.assert_allclose(heatmap.numpy()[0], expected / 2, rtol=1e-6)
 
 
-def test_image_score_is_the_mean_of_the_heatmap() -> None:
-    heatmap = torch.tensor([[[0.0, 1.0], [2.0, 1.0]], [[0.0, 0.0], [0.0, 2.0]]])
-    assert image_score(heatmap).tolist() == [1.0, 0.5]
-    assert image_score(heatmap, limit=1.0).tolist() == [0.75, 0.25]
+def test_each_smoothed_residual_is_cut_before_restorations_are_combined() -> None:
+    """Values 1 and 0.2 with equal weights: 0.6 without a limit, (0.5 + 0.2) / 2 with a limit of 0.5."""
+    images = torch.full((1, 1, 1, 1), -1.0)
+    restorations = torch.tensor([1.0, -0.6]).reshape(1, 2, 1, 1, 1)
+    rule = replace(UNSMOOTHED, weights_over="colour_channels")
+    assert anomaly_map(images, restorations, rule).item() == pytest.approx(0.6)
+    assert anomaly_map(images, restorations, replace(rule, map_limit=0.5)).item() == pytest.approx(0.35)
 
 
-# --- section 3.6
+# --- the published rule
 
 
-def test_regenerative_score_is_the_mean_absolute_difference_by_hand() -> None:
+def published_score(image: np.ndarray, restorations: np.ndarray) -> float:
+    """(C, H, W) and (N, C, H, W) on the scale of [0, 1] -> the published score, step by step, window by window."""
+    residuals = np.abs(image - restorations)
+    trust = np.exp(3 / residuals.mean((2, 3)))  # of each channel of each restoration, 3 over its mean difference
+    volume = np.einsum("nc,nchw->nhw", trust / trust.sum(1, keepdims=True), residuals)
+    places = list(np.ndindex(volume.shape))
+    lowest = [volume[max(n - 1, 0) : n + 2, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].min() for n, y, x in places]
+    padded = np.pad(np.reshape(lowest, volume.shape), ((1, 1), (3, 3), (3, 3)))  # by zeros, which count
+    smoothed = [padded[n : n + 3, y : y + 7, x : x + 7].sum() / (3 * 7 * 7) for n, y, x in places]
+    return float(np.mean(np.minimum(smoothed, 1)))
+
+
+@pytest.mark.parametrize("beyond", [0.0, 3.0])  # published images are not clamped: residuals may exceed 1
+@pytest.mark.parametrize("n", [1, 5])
+def test_all_options_at_published_give_the_published_score(n: int, beyond: float) -> None:
+    generator = np.random.default_rng(3)
+    images, restorations = generator.uniform(0, 1, (2, 3, 9, 11)), generator.uniform(0, 1, (2, n, 3, 9, 11))
+    restorations[..., 5:] += beyond
+    expected = [published_score(image, of_image) for image, of_image in zip(images, restorations, strict=True)]
+    scores = [
+        anomaly_map(torch.from_numpy(2 * images - 1), torch.from_numpy(2 * restorations - 1), rule).mean((1, 2))
+        for rule in (PUBLISHED, replace(PUBLISHED, map_limit=np.inf))
+    ]
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-12)
+    # zeros on both sides of a single restoration keep even these residuals below the limit
+    assert (scores[1] > scores[0]).all() == (beyond > 0 and n > 1)
+
+
+# --- regenerative
+
+
+def test_regenerative_map_is_the_mean_absolute_difference_by_hand() -> None:
     images = torch.zeros(2, 3, 1, 2)
     reconstructions = torch.zeros(2, 3, 1, 2)
     reconstructions[0, :, 0, 0] = torch.tensor([0.5, -1.0, 1.5])
-    assert regenerative_map(images, reconstructions).tolist() == [[[1.0, 0.0]], [[0.0, 0.0]]]
-    assert regenerative_score(images, reconstructions).tolist() == [0.5, 0.0]
+    assert regenerative_map(images, reconstructions).tolist() == [[[0.5, 0.0]], [[0.0, 0.0]]]  # of images in [0, 1]

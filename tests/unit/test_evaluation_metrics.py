@@ -27,17 +27,25 @@ def test_paper_protocol_by_hand():
     assert result.f1 == pytest.approx((2 / 3 + 6 / 7) / 2, abs=1e-15)
 
 
-def test_paper_protocol_of_worthless_scores_calls_nothing_anomalous():
+def test_paper_protocol_keeps_the_lowest_of_equally_good_thresholds():
+    """Both 2 and 4 split at 3/4: the published scan goes upwards and meets 2, half of the normal images, first."""
+    result = paper_protocol([0, 0, 0, 0, 1, 1], [1.0, 1.0, 3.0, 3.0, 2.0, 4.0])
+    assert (result.auc, result.threshold) == (0.75, 2)
+    # >= 2: anomalous precision 1/2, recall 1, F1 2/3; normal precision 1, recall 1/2, F1 2/3 (at 4 it is .778)
+    assert result.f1 == pytest.approx(2 / 3, abs=1e-15)
+
+
+def test_paper_protocol_of_worthless_scores_calls_all_anomalous():
     result = paper_protocol([0, 0, 1], [3.0, 3.0, 3.0])
-    assert (result.auc, result.threshold) == (0.5, np.inf)
-    assert result.f1 == pytest.approx(0.4)
+    assert (result.auc, result.threshold) == (0.5, 3)
+    assert result.f1 == pytest.approx(0.25)
 
 
 @settings(max_examples=50, deadline=None)
 @given(LABELLED)
 def test_paper_protocol_is_the_plain_scan(rows):
     labels, scores = np.array(rows).T
-    scan = [np.inf, *sorted(set(scores.tolist()), reverse=True)]
+    scan = sorted(set(scores.tolist()))
     balanced = [balanced_accuracy_score(labels, (scores >= threshold).astype(int)) for threshold in scan]
     first = next(i for i, value in enumerate(balanced) if value > max(balanced) - 1e-12)
     result = paper_protocol(labels, scores)

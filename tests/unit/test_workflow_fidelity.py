@@ -142,23 +142,39 @@ def test_restoration_rules(run):
         "maximum": (config, "max"),
         "five": (replace(config, n_restorations=5), "mean"),
         "neighbours": (replace(config, n_restorations=5, smooth_over="pixels_and_restorations"), "mean"),
-        "clamped": (replace(config, map_limit=0.3), "mean"),
+        "clamped": (replace(config, map_limit=0.05), "mean"),
         "unsmoothed": (replace(config, min_pool_px=1, average_pool_px=1), "mean"),
     }
     found = restoration_scores(images, restorations, rules)
-    windows = {"temperature": 1.0, "min_pool_px": 3, "average_pool_px": 7}
-    expected = anomaly_map(images, restorations[:, :2], **windows)
+    expected = anomaly_map(images, restorations[:, :2], config)
     np.testing.assert_allclose(found["default"], expected.mean((1, 2)))
     np.testing.assert_allclose(found["maximum"], expected.amax((1, 2)))
-    np.testing.assert_allclose(found["five"], anomaly_map(images, restorations, **windows).mean((1, 2)))
-    np.testing.assert_allclose(found["clamped"], expected.clamp_max(0.3).mean((1, 2)))
+    np.testing.assert_allclose(found["five"], anomaly_map(images, restorations, config).mean((1, 2)))
     assert (found["clamped"] < found["default"]).all()
-    mixed = anomaly_map(images, restorations, smooth_over="pixels_and_restorations", **windows).mean((1, 2))
-    np.testing.assert_allclose(found["neighbours"], mixed)
+    mixed = anomaly_map(images, restorations, replace(config, smooth_over="pixels_and_restorations"))
+    np.testing.assert_allclose(found["neighbours"], mixed.mean((1, 2)))
     assert (found["neighbours"] < found["five"]).all(), "the minimum runs over neighbours too"
-    residual = (images[:, None] - restorations[:, :2]).abs()
-    weights = (1 / residual.sum((2, 3, 4))).softmax(1)
+    residual = (images[:, None] - restorations[:, :2]).abs() / 2
+    weights = (1 / residual.mean((2, 3, 4))).softmax(1)
     np.testing.assert_allclose(found["unsmoothed"], (weights * residual.mean((2, 3, 4))).sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+def test_each_choice_about_restorations_changes_the_scores(profile, run):
+    """Two sides that both do nothing would be no measurement; so each differs by more than rounding."""
+    loaded = load_profile(REPOSITORY / "profiles" / f"{profile}.yaml")
+    run = replace(run, profile=loaded)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 64, 64, generator=generator) * 2 - 1
+    strength = torch.rand(2, 15, 3, 1, 1, generator=generator) * 0.2 + 0.1
+    restorations = images[:, None] + strength * (torch.rand(2, 15, 3, 64, 64, generator=generator) - 0.5)
+    every = [c for c in choices.restoration_choices(loaded) if c.changes]
+    rules = {choice.name: (changed(run, choice.changes).profile.detectors, "mean") for choice in every}
+    found = restoration_scores(images, restorations, {"default": (loaded.detectors, "mean")} | rules)
+    for choice in every:
+        assert np.abs(found[choice.name] / found["default"] - 1).max() > 1e-3, choice.name
+    numbers = [c.other for c in every if c.key == "detectors.n_restorations"]
+    assert "15" in numbers
 
 
 def test_page_shows_every_row_and_says_what_is_compared(tmp_path):

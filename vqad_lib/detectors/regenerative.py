@@ -2,12 +2,9 @@
 
 from torch import Tensor
 
+from vqad_lib.detectors.residuals import absolute_residual
+
 
 def regenerative_map(images: Tensor, reconstructions: Tensor) -> Tensor:
-    """|x - x^|, averaged over colour channels: two (B, C, H, W) in [-1, 1] -> (B, H, W) float in [0, 2]."""
-    return (images - reconstructions).abs().mean(1)
-
-
-def regenerative_score(images: Tensor, reconstructions: Tensor) -> Tensor:
-    """Mean absolute difference per image: two (B, C, H, W) in [-1, 1] -> (B,) float in [0, 2]."""
-    return (images - reconstructions).abs().mean((1, 2, 3))
+    """|x - x^|, averaged over colour channels: two (B, C, H, W) in [-1, 1] -> (B, H, W) float in [0, 1]."""
+    return absolute_residual(images, reconstructions).mean(1)

@@ -5,8 +5,6 @@ Work is cut into pieces that fit `detectors.memory_budget_mb`; what a piece leav
 
 from dataclasses import dataclass, field
 from functools import partial
-from math import isinf
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from vqad_lib.detectors.choice import QuickestRestoration
 from vqad_lib.detectors.memory import Pieces
 from vqad_lib.detectors.noise import addressed_uniforms
 from vqad_lib.detectors.regenerative import regenerative_map
-from vqad_lib.detectors.residuals import anomaly_map, image_score, residual_sums, restoration_score
+from vqad_lib.detectors.residuals import anomaly_map, residual_sums, restoration_score
 from vqad_lib.detectors.restoration import Algorithm, restore
 from vqad_lib.detectors.sample_wise import sample_wise_score
 from vqad_lib.models.autoencoder import VQAutoencoder
@@ -118,7 +116,7 @@ class Detectors:
             threshold_nats: lambda of the former two.
 
         Returns:
-            heatmaps (B, H, W) float in [0, 2], and restorations (B, N, 3, H, W); N is 1 for "regenerative".
+            heatmaps (B, H, W) float in [0, 1], whose means are the scores, and restorations (B, N, 3, H, W); N is 1 for "regenerative".
         """
         codes = self.encode(images)
         if detector == "regenerative":
@@ -126,7 +124,7 @@ class Detectors:
             return regenerative_map(images, reconstructions), reconstructions[:, None]
         restored = self.restored_codes(codes, image_ids, detector=detector, thresholds_nats=[threshold_nats])
         restorations = self.decode(restored[:, 0])
-        return anomaly_map(images, restorations, **self._rule), restorations
+        return anomaly_map(images, restorations, self.config), restorations
 
     @torch.no_grad()
     def scores(
@@ -149,7 +147,7 @@ class Detectors:
             options = {"detector": detector, "thresholds_nats": list(jobs[detector].values()), "algorithm": algorithm}
             grids.append(self.restored_codes(codes, image_ids, logits=logits, **options))  # B T N h w
             keys += [(detector, percentile) for percentile in jobs[detector]]
-        if keys and not self._scores_are_sums:
+        if keys and self.config.smooth_over != "pixels":  # else a score is a sum over restorations
             found |= zip(keys, self._map_scores(images, torch.cat(grids, 1)).unbind(1), strict=True)
             keys, grids = [], []
         if "regenerative" in jobs:
@@ -159,23 +157,20 @@ class Detectors:
             N = self.config.n_restorations
             for place, key in enumerate(keys):
                 of = slice(place * N, (place + 1) * N)
-                found[key] = restoration_score(difference[:, of], smoothed[:, of], **self._weighting)
+                found[key] = restoration_score(
+                    difference[:, of], smoothed[:, of], self.config, values=images[0].numel()
+                )
             if "regenerative" in jobs:
-                found["regenerative", NO_THRESHOLD] = difference[:, -1] / images[0].numel()
+                found["regenerative", NO_THRESHOLD] = difference[:, -1]
         return {key: score.double().cpu().numpy() for key, score in found.items()}
-
-    @property
-    def _scores_are_sums(self) -> bool:
-        """Whether a score is a sum over restorations, so that no two of them need be there at a time."""
-        return self.config.smooth_over == "pixels" and isinf(self.config.map_limit)
 
     def _map_scores(self, images: Tensor, grids: Tensor) -> Tensor:
         """Scores from whole maps, for the rules that need them: (B, J, N, h, w) int64 -> (B, J) float."""
 
         def scored(piece: slice) -> Tensor:
             restorations = self.decode(grids[piece])  # b J N C H W
-            maps = [anomaly_map(images[piece], of_job, **self._rule) for of_job in restorations.unbind(1)]
-            return torch.stack([image_score(heatmap, limit=self.config.map_limit) for heatmap in maps], 1)
+            maps = [anomaly_map(images[piece], of_job, self.config) for of_job in restorations.unbind(1)]
+            return torch.stack([heatmap.mean((1, 2)) for heatmap in maps], 1)
 
         each = 4 * grids[0, ..., 0, 0].numel() * images[0].numel() * images.element_size()
         return torch.cat(self._pieces_of("images to score by maps", each).run(scored, len(images)))
@@ -193,23 +188,11 @@ class Detectors:
         def sums(piece: slice) -> Tensor:
             distinct, place = codes[piece].unique_consecutive(dim=0, return_inverse=True)
             restorations = self.autoencoder.decode(distinct)[place]
-            return torch.stack(residual_sums(images[owner[piece]], restorations, **self._weighting, **self._windows), 1)
+            return torch.stack(residual_sums(images[owner[piece]], restorations, self.config), 1)
 
         each = self.autoencoder.bytes_per_image(images.shape[-1]) + 6 * images[0].numel() * images.element_size()
         found = torch.cat(self._pieces_of("restorations to decode", each).run(sums, len(codes)))[which]
         return found[:, 0].reshape(B, M), found[:, 1].reshape(B, M)
-
-    @property
-    def _weighting(self) -> dict[str, Any]:
-        return {"temperature": self.config.weight_temperature, "weights_over": self.config.weights_over}
-
-    @property
-    def _windows(self) -> dict[str, int]:
-        return {"min_pool_px": self.config.min_pool_px, "average_pool_px": self.config.average_pool_px}
-
-    @property
-    def _rule(self) -> dict[str, Any]:
-        return {**self._weighting, **self._windows, "smooth_over": self.config.smooth_over}
 
     def _pieces_of(self, what: str, bytes_each: float) -> Pieces:
         """Pieces that fit the budget; what was learnt about memory in one call holds in the next."""

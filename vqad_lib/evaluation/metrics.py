@@ -16,7 +16,7 @@ from vqad_lib.errors import VqadError
 
 @dataclass(frozen=True)
 class PaperProtocol:
-    """The paper's two numbers, and the threshold they were read at (inf: no image is called anomalous)."""
+    """The paper's two numbers, and the threshold they were read at (>= it is anomalous)."""
 
     f1: float
     auc: float
@@ -69,7 +69,8 @@ def paper_protocol(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores"
         what: what an error message calls them.
 
     Returns:
-        f1 in [0, 1], macro-averaged; auc in [0.5, 1], the best balanced accuracy; the threshold, the highest of equals.
+        f1 in [0, 1], macro-averaged; auc in [0.5, 1], the best balanced accuracy; the threshold, the lowest of equals,
+        which the published scan meets first.
 
     Raises:
         VqadError: as `check_scores`.
@@ -79,7 +80,7 @@ def paper_protocol(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores"
     anomalous, normal = labels.sum(), (1 - labels).sum()
     # whole numbers, so that rounding does not decide between thresholds that are equally good
     gain = np.rint(tpr * anomalous) * normal - np.rint(fpr * normal) * anomalous
-    threshold = thresholds[np.argmax(gain)]
+    threshold = thresholds[gain == gain.max()].min()
     predicted = (scores >= threshold).astype(np.int64)
     return PaperProtocol(
         f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),

@@ -25,7 +25,7 @@ def choose_percentile(
     Args:
         validation: one row per image and percentile of one detector: threshold_percentile (0..100), label (0 or 1),
             score (finite, higher is more anomalous).
-        protocol: "paper": the best `paper_protocol` AUC, then the best F1, then the lowest percentile.
+        protocol: "paper": the best `paper_protocol` AUC, then the lowest percentile, as the published code.
             "sound": the best AUROC, then the lowest percentile.
         fallback: the percentile where validation has one class only, so that nothing can be compared.
         what: what an error message calls the scores.
@@ -57,15 +57,11 @@ def choose_percentile(
     return int(max(merits, key=merits.__getitem__))  # max keeps the first of equals, the lowest percentile
 
 
-def _merit(rows: pd.DataFrame, protocol: Literal["paper", "sound"], what: str) -> tuple[float, ...]:
-    """What one percentile is judged by, the first value first."""
+def _merit(rows: pd.DataFrame, protocol: Literal["paper", "sound"], what: str) -> float:
+    """What one percentile is judged by."""
     labels, scores = check_scores(rows["label"], rows["score"], what=what)
-    if protocol == "paper":
-        best = paper_protocol(labels, scores, what=what)
-        merit = (best.auc, best.f1)
-    else:
-        merit = (float(roc_auc_score(labels, scores)),)
-    return tuple(round(value, _TIE_DECIMALS) for value in merit)
+    area = paper_protocol(labels, scores, what=what).auc if protocol == "paper" else roc_auc_score(labels, scores)
+    return round(float(area), _TIE_DECIMALS)
 
 
 def clip_auroc(

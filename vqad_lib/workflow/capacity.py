@@ -98,7 +98,7 @@ def capacity_row(run: Run, validation: pd.DataFrame, *, what: str) -> dict[str, 
 
 
 def rebuilt_errors(scores: pd.DataFrame) -> dict[str, float]:
-    """Mean absolute reconstruction error of a variant's validation images by class, in [0, 2]."""
+    """Mean absolute reconstruction error of a variant's validation images by class, in [0, 1]."""
     rows = scores[scores["detector"] == "regenerative"]
     names = {0: "normal", 1: "anomalous"}
     return {names[label]: float(np.mean(values)) for label, values in rows.groupby("label")["score"]}

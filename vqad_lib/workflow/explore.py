@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.samples import anomalous_examples, frame_kinds
 from vqad_lib.detectors.chunks import surprise
-from vqad_lib.detectors.residuals import image_score
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
 from vqad_lib.training.batches import to_uint8, to_unit_range
@@ -30,7 +29,7 @@ class Look:
     Attributes:
         original: (3, H, W) uint8.
         restorations: (N, 3, H, W) uint8.
-        heatmap: (H, W) float64 in [0, 2]; its mean is the score.
+        heatmap: (H, W) float64 in [0, 1]; its mean is the score.
         score: as in the score files.
         threshold_nats: lambda.
         replaced: of each restoration, how many of its codes differ from the frame's.
@@ -99,7 +98,7 @@ class Explorer:
             original=np.asarray(self.frames.images[row]),
             restorations=to_uint8(restored[0]),
             heatmap=heatmap[0].double().cpu().numpy(),
-            score=float(image_score(heatmap, limit=scorer.config.map_limit)[0]),
+            score=float(heatmap.mean()),
             threshold_nats=nats,
             replaced=replaced,
             codes=codes[0].numel(),
@@ -128,7 +127,7 @@ def draw(look: Look, *, method: str) -> Figure:
     """The frame, its first restoration and its heatmap, with the numbers above."""
     figure, axes = plt.subplots(1, 3, figsize=(8.2, 3.1), layout="constrained")
     changed = ", ".join(map(str, look.replaced))
-    titles = ["original", "reconstruction", "heatmap (0 to 2)"]
+    titles = ["original", "reconstruction", "heatmap (0 to 1)"]
     if method in RESTORATIONS:
         titles[1] = f"first of {len(look.restorations)} restorations\ncodes changed in each: {changed} of {look.codes}"
     axes[0].imshow(look.original.transpose(1, 2, 0))  # 3 H W -> H W 3

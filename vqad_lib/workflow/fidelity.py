@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vqad_lib.config import DetectorConfig
 from vqad_lib.detectors.chunks import load_ahead
-from vqad_lib.detectors.residuals import anomaly_map, image_score
+from vqad_lib.detectors.residuals import anomaly_map
 from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
 from vqad_lib.errors import VqadError
 from vqad_lib.progress import progress
@@ -130,20 +130,12 @@ def restoration_scores(
         choices: name -> (its detector section, "mean" or "max": what of the map is the score).
 
     Returns:
-        name -> (B,) float64 in [0, 2].
+        name -> (B,) float64 in [0, 1].
     """
     found = {}
     for name, (config, reduction) in choices.items():
-        heatmap = anomaly_map(
-            images,
-            restorations[:, : config.n_restorations],
-            temperature=config.weight_temperature,
-            weights_over=config.weights_over,
-            smooth_over=config.smooth_over,
-            min_pool_px=config.min_pool_px,
-            average_pool_px=config.average_pool_px,
-        )
-        score = image_score(heatmap, limit=config.map_limit) if reduction == "mean" else heatmap.amax((1, 2))
+        heatmap = anomaly_map(images, restorations[:, : config.n_restorations], config)
+        score = heatmap.mean((1, 2)) if reduction == "mean" else heatmap.amax((1, 2))
         found[name] = score.double().cpu().numpy()
     return found
 

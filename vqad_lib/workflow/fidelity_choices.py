@@ -158,11 +158,19 @@ def restoration_choices(profile: Profile) -> list[Choice]:
     detectors = profile.detectors
     windows = f"{detectors.min_pool_px}x{detectors.min_pool_px} minimum, {detectors.average_pool_px}x"
     windows += f"{detectors.average_pool_px} average"
-    counts = [n for n in (1, 3, 5, 15) if n != detectors.n_restorations]
+    counts = [n for n in (1, 5, 15) if n != detectors.n_restorations]
+    published_rule = {
+        "detectors.weights_over": "colour_channels",
+        "detectors.weight_denominator": "mean",
+        "detectors.smooth_over": "pixels_and_restorations",
+        "detectors.map_limit": 1.0,
+    }
+    denominator = detectors.weight_denominator
+    other_denominator = "sum" if denominator == "mean" else "mean"
     return [
         Choice(
             name="weights_over_colours",
-            matter="what the weights of eq. 11 are a softmax over",
+            matter=f"what the weights of eq. 11 are a softmax over (both sides: k over the {denominator})",
             paper="restorations",
             published="colour channels",
             key="detectors.weights_over",
@@ -171,10 +179,20 @@ def restoration_choices(profile: Profile) -> list[Choice]:
             changes={"detectors.weights_over": "colour_channels"},
         ),
         Choice(
+            name="other_denominator",
+            matter="what divides k in eq. 11",
+            paper="the sum of absolute differences, with k not stated",
+            published="their mean, with k = 3",
+            key="detectors.weight_denominator",
+            default=denominator,
+            other=other_denominator,
+            changes={"detectors.weight_denominator": other_denominator},
+        ),
+        Choice(
             name="pool_over_restorations",
             matter="smoothing of residuals",
             paper="3x3 minimum, 7x7 average",
-            published="3-D pooling, which also mixes neighbouring restorations",
+            published="3-D pooling, which also mixes three neighbouring restorations and pads with zeros",
             key="detectors.smooth_over",
             default="pixels",
             other="pixels_and_restorations",
@@ -184,7 +202,7 @@ def restoration_choices(profile: Profile) -> list[Choice]:
             name="no_smoothing",
             matter="smoothing of residuals",
             paper="3x3 minimum, 7x7 average",
-            published="3-D pooling",
+            published="3-D pooling, which also mixes three neighbouring restorations and pads with zeros",
             key="detectors.min_pool_px, detectors.average_pool_px",
             default=windows,
             other="none",
@@ -194,8 +212,8 @@ def restoration_choices(profile: Profile) -> list[Choice]:
             Choice(
                 name=f"restorations_{n}",
                 matter="number of restorations N",
-                paper="at most 5 (section 3.6)",
-                published="",
+                paper="5, though 15 were recommended (section 4.3)",
+                published="5",
                 key="detectors.n_restorations",
                 default=f"{detectors.n_restorations}",
                 other=f"{n}",
@@ -204,20 +222,20 @@ def restoration_choices(profile: Profile) -> list[Choice]:
             for n in counts
         ),
         Choice(
-            name="clamped_map",
-            matter="from the map of eq. 12 to one number per image",
-            paper="not stated",
-            published="mean of the map, clamped at 1",
-            key="detectors.map_limit",
-            default="mean",
-            other="mean, clamped at 1",
-            changes={"detectors.map_limit": 1.0},
+            name="published_rule",
+            matter="the published rule as a whole, from restorations to a score",
+            paper="eq. 11 and 12",
+            published="softmax over colour channels, 3-D pooling, mean of the map, clamped at 1",
+            key=", ".join(published_rule),
+            default="by the profile",
+            other="as published",
+            changes=published_rule,
         ),
         Choice(
             name="largest_residual",
             matter="from the map of eq. 12 to one number per image",
             paper="not stated",
-            published="mean of the map",
+            published="mean of the map, clamped at 1",
             key="",
             default="mean",
             other="maximum",

@@ -101,7 +101,7 @@ def restorations_of(scorer: Detectors, frames: Frames, *, detector: str, thresho
 def residuals_of(
     scorer: Detectors, frames: Frames, *, detector: str, threshold_nats: float, n_restorations: int
 ) -> np.ndarray:
-    """The map of eq. 12, whose mean is the score of so many restorations: (n, H, W) float64 in [0, 2]."""
+    """The map of eq. 12, whose mean is the score of so many restorations: (n, H, W) float64 in [0, 1]."""
     scorer = replace(scorer, config=replace(scorer.config, n_restorations=n_restorations))
     maps, _ = scorer.heatmaps(frames.images, frames.ids, detector=detector, threshold_nats=threshold_nats)
     return maps.double().cpu().numpy()
