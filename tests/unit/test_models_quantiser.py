@@ -211,6 +211,21 @@ def test_state_survives_a_state_dict(z_e: Tensor) -> None:
         assert torch.equal(value, second.state_dict()[key]), key
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_changes_no_code_and_no_statistic(dtype: torch.dtype) -> None:
+    """`vectors @ codebook.T` runs in bfloat16 under autocast whatever its arguments are."""
+    z = torch.randn(16, 64, 8, 8, generator=torch.Generator().manual_seed(2)).to(dtype)
+    codebook = torch.randn(128, 64, generator=torch.Generator().manual_seed(3))
+    inside, outside = (quantiser_of(codebook, update="running_average").train() for _ in range(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z_q, codes = inside(z)
+    expected_q, expected = outside(z)
+    assert torch.equal(codes, expected)
+    assert torch.equal(z_q, expected_q)
+    for key, value in outside.state_dict().items():
+        assert torch.equal(inside.state_dict()[key], value), key
+
+
 def test_usage_and_perplexity_by_hand() -> None:
     used, perplexity = codebook_usage(torch.tensor([[[0, 0], [0, 1]]]), codebook_size=8)
     assert used == 0.25

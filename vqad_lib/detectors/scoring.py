@@ -116,7 +116,8 @@ class Detectors:
             threshold_nats: lambda of the former two.
 
         Returns:
-            heatmaps (B, H, W) float in [0, 1], whose means are the scores, and restorations (B, N, 3, H, W); N is 1 for "regenerative".
+            heatmaps (B, H, W) float in [0, 1], whose means are the scores, and restorations (B, N, 3, H, W); N is 1 for
+            "regenerative".
         """
         codes = self.encode(images)
         if detector == "regenerative":

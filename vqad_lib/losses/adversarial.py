@@ -56,7 +56,8 @@ def adaptive_weight(
         reconstruction: () float, L_r + L_p, with its graph.
         adversarial: () float, the generator's side of L_GAN, with its graph.
         last_weight: the weight of the decoder's last layer G_L.
-        delta: 1e-6 in the paper; the published code has 1e-4, scale 0.8 and maximum 1e4.
+        delta: 1e-6 in the paper; the published code has 1e-4, scale 0.8 and maximum 1e4, so at most 8,000.
+        scale: multiplies what `maximum` has limited.
         of_all: turns the gradient of a part of the batch, as large as the weight, into that of the whole one.
 
     Returns:
@@ -66,4 +67,4 @@ def adaptive_weight(
         of_all(torch.autograd.grad(loss, last_weight, retain_graph=True)[0]) for loss in (reconstruction, adversarial)
     )
     weight = gradient_rec.norm() / (gradient_gan.norm() + delta)
-    return (scale * weight).clamp(0.0, maximum).detach()
+    return scale * weight.clamp(0.0, maximum).detach()

@@ -105,7 +105,7 @@ class VQAutoencoder(nn.Module):
             ValueError: images have the wrong shape or type.
         """
         check_images(images)
-        z_e = self.encoder(images)
+        z_e = self.encoder(images).to(self.quantiser.codebook.dtype)  # bfloat16 from an encoder under autocast
         z_q, codes = self.quantiser(z_e)
         return self.decoder(straight_through(z_e, z_q)), z_e, z_q, codes
 

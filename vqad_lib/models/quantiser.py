@@ -3,6 +3,9 @@
 References:
     [20] van den Oord et al. 2018, Neural Discrete Representation Learning; appendix A.1 for the running averages.
 
+All of it runs in the precision of the codebook, float32, also where the encoder is autocast to bfloat16: rounded
+distances would choose other codes in training than in scoring.
+
 With several processes every one ends each step with the same codebook, the one that a single process would have: counts
 and sums are added up, and vectors are drawn from the whole batch.
 
@@ -67,10 +70,10 @@ class Quantiser(nn.Module):
         if z_e.ndim != 4 or z_e.shape[1] != self.codebook.shape[1]:
             raise ValueError(f"z_e must be (B, {self.codebook.shape[1]}, h, w), got {tuple(z_e.shape)}")
         B, D, h, w = z_e.shape
-        vectors = z_e.movedim(1, -1).reshape(-1, D).float()  # Bhw D
-        codebook = self.codebook.float()
-        # |z - e|^2 less |z|^2, which is the same for every code
-        distance = codebook.square().sum(1) - 2 * vectors @ codebook.T  # Bhw K
+        with torch.autocast(z_e.device.type, enabled=False):
+            vectors = z_e.movedim(1, -1).reshape(-1, D).to(self.codebook.dtype)  # Bhw D
+            # |z - e|^2 less |z|^2, which is the same for every code
+            distance = self.codebook.square().sum(1) - 2 * vectors @ self.codebook.T  # Bhw K
         return distance.argmin(1).reshape(B, h, w)
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ class Quantiser(nn.Module):
 
     def _draw(self, z_e: Tensor, n: int) -> Tensor:
         """n of the whole batch's vectors at random, without replacement as long as they last, slightly moved apart."""
-        vectors = rows_of_all(z_e).movedim(1, -1).reshape(-1, z_e.shape[1]).float()
+        vectors = rows_of_all(z_e).movedim(1, -1).reshape(-1, z_e.shape[1]).to(self.codebook.dtype)
         order = torch.cat([torch.randperm(len(vectors)) for _ in range(-(-n // len(vectors)))])[:n]
         drawn = vectors[_to_device(order, vectors.device)]
         moved = 1e-3 * vectors.std() * _to_device(torch.randn(drawn.shape), vectors.device)
@@ -114,9 +117,10 @@ class Quantiser(nn.Module):
     @torch.no_grad()
     def _keep_statistics(self, z_e: Tensor, codes: Tensor) -> None:
         K, D = self.codebook.shape
-        vectors = z_e.movedim(1, -1).reshape(-1, D).float()
-        one_hot = (codes.reshape(-1, 1) == torch.arange(K, device=codes.device)).to(vectors)  # Bhw K
-        count, total = one_hot.sum(0), one_hot.T @ vectors  # K, K D
+        with torch.autocast(z_e.device.type, enabled=False):
+            vectors = z_e.movedim(1, -1).reshape(-1, D).to(self.codebook.dtype)
+            one_hot = (codes.reshape(-1, 1) == torch.arange(K, device=codes.device)).to(vectors)  # Bhw K
+            count, total = one_hot.sum(0), one_hot.T @ vectors  # K, K D
         if current_share(len(z_e)).n == 0:  # these vectors are another process's, and counted there
             count, total = torch.zeros_like(count), torch.zeros_like(total)
         count, total = sum_over_processes(count), sum_over_processes(total)
