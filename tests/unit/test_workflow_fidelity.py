@@ -81,6 +81,7 @@ def test_difference_of_two_sides(run):
     assert (row["default"], row["other"], row["difference"]) == (0.5, 1.0, 0.5)
     assert (row["model"], row["detector"], row["metric"]) == ("GT", "light_pixel_wise", "AUROC")
     assert row["difference_low"] <= 0.5 <= row["difference_high"]
+    assert row["percentile"] == "90"
     same = scores({"default": [1.0, 3.0, 2.0, 2.0], "other": [2.0, 6.0, 4.0, 4.0]})
     (row,) = fidelity_rows.score_rows(run, choice, same, split="paper", other="other")
     assert (row["difference"], row["difference_low"], row["difference_high"]) == (0, 0, 0)
@@ -103,7 +104,8 @@ def test_regenerative_rows_only_where_an_autoencoder_changes(run):
     by_name = {choice.name: choice for choice in choices.trained_choices(run.profile)}
     options = {"split": "paper", "other": "other"}
     assert fidelity_rows.score_rows(run, by_name["random_second_half"], sides, **options) == []
-    assert len(fidelity_rows.score_rows(run, by_name["hinge"], sides, **options)) == 1
+    (row,) = fidelity_rows.score_rows(run, by_name["hinge"], sides.assign(threshold_percentile=-1), **options)
+    assert row["percentile"] == "", "no lambda"
 
 
 def test_readings_of_the_same_scores(run):
@@ -116,6 +118,9 @@ def test_readings_of_the_same_scores(run):
     assert threshold["choice"] == "test_set_threshold"
     np.testing.assert_allclose([threshold["default"], threshold["other"]], [2 / 3, 0.8])
     np.testing.assert_allclose(threshold["difference"], 0.8 - 2 / 3)
+    # at 3.5 no normal image of 1 and 3 is called anomalous, at 2 one of the two; lambda at the one percentile there is
+    assert (threshold["default_fpr"], threshold["other_fpr"], threshold["percentile"]) == (0, 0.5, "90")
+    assert "default_fpr" not in area
 
 
 def test_seeds_come_from_the_result_tables(run):
@@ -192,6 +197,42 @@ def test_page_shows_every_row_and_says_what_is_compared(tmp_path):
     assert "Not measured" not in page
     page = measured_page(load_table(tmp_path, 0, name="fidelity"), {"a": "heads", "b": "colour", "c": "smoothing"})
     assert page.endswith("## Not measured yet\n\ncolour; smoothing.\n")
+
+
+def test_page_says_where_lambda_stands_and_how_many_false_alarms_an_f1_has(tmp_path):
+    row = dict.fromkeys(("paper", "published", "key"), "") | {"choice": "a", "matter": "heads", "model": "GT"}
+    row |= {"default_value": "4", "other_value": "8", "split": "official", "detector": "sample_wise"}
+    row |= {"percentile": "80", "metric": "AUROC"}
+    row |= {"default": 0.75, "other": 0.7, "difference": -0.05, "seed_sd": np.nan}
+    f1 = row | {"matter": "threshold", "metric": "F1", "default_fpr": 0.21, "other_fpr": 0.49}
+    none = row | {"matter": "threshold", "detector": "regenerative", "percentile": ""}
+    save_table(pd.DataFrame([row, f1, none]), number=0, name="fidelity", labels=LABELS, folder=tmp_path)
+    page = measured_page(load_table(tmp_path, 0, name="fidelity"))
+    assert "| 4 | 8 | GT | official | sample_wise | 80 | AUROC | 0.750 | 0.700 | -0.0500 |  |\n" in page
+    assert "| 4 | 8 | GT | official | sample_wise | 80 | F1 | 0.750 | 0.700 | -0.0500 |  | 0.210 | 0.490 |" in page
+    assert "| 4 | 8 | GT | official | regenerative |  | AUROC | 0.750 | 0.700 | -0.0500 |  |  |  |" in page
+    assert "made at one fixed percentile, `evaluation.unsupervised_percentile`" in page
+
+
+def test_page_says_how_large_the_noise_of_training_is(tmp_path):
+    """By the larger of the two changes that do next to nothing, beside the seeds' own spread."""
+    row = dict.fromkeys(("paper", "published", "key"), "") | {"choice": choices.NULL, "matter": "δ", "model": "GP"}
+    row |= {"split": "official"}
+    row |= {"default_value": "1e-06", "other_value": "2e-06", "detector": "regenerative", "metric": "AUROC"}
+    row |= {"default": 0.7, "other": 0.71, "difference": 0.01, "seed_sd": 0.02}
+    larger = row | {"choice": "adaptive_delta", "other_value": "0.0001", "detector": "sample_wise"}
+    larger |= {"difference": -0.0623, "seed_sd": 0.016}
+    others = [row | {"choice": "hinge", "difference": 0.3}]
+
+    def page(rows: list[dict]) -> str:
+        save_table(pd.DataFrame(rows), number=0, name="fidelity", labels=LABELS, folder=tmp_path)
+        return measured_page(load_table(tmp_path, 0, name="fidelity"))
+
+    both = page([row, larger, *others])
+    assert "Setting δ of eq. 16 from 1e-06 to 0.0001 changes" in both
+    assert "sample_wise AUROC of GP on split `official` differs by -0.0623, 3.9 times its `seed_sd`: so few" in both
+    assert "differs by +0.01. No smaller difference" in page([row, *others]), "within the spread of the seeds"
+    assert "noise of training" not in page(others)
 
 
 def test_what_was_not_measured_can_be_left_out(run, monkeypatch):

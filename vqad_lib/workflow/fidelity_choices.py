@@ -10,6 +10,7 @@ from typing import Any
 from vqad_lib.config import Profile
 
 RESTORATION = "restoration"  # the one measurement that serves all choices about restorations
+NULL = "nearly_null"  # a change too small to matter: it shows how much two trainings differ all the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,17 @@ def trained_choices(profile: Profile) -> list[Choice]:
             default=f"{gan.adaptive_delta:g}",
             other="0.0001",
             changes={"gan.adaptive_delta": 1e-4},
+            **gp,
+        ),
+        Choice(
+            name=NULL,
+            matter="adaptive weight, δ doubled: next to nothing, for the noise of training",
+            paper="1e-6 (eq. 16)",
+            published="1e-4",
+            key="gan.adaptive_delta",
+            default=f"{gan.adaptive_delta:g}",
+            other=f"{2 * gan.adaptive_delta:g}",
+            changes={"gan.adaptive_delta": 2 * gan.adaptive_delta},
             **gp,
         ),
         Choice(

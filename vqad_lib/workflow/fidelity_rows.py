@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from vqad_lib.detectors.scoring import NO_THRESHOLD
 from vqad_lib.evaluation.metrics import choose_threshold, paper_protocol, sound_metrics
 from vqad_lib.evaluation.paired import paired_auroc_difference
 from vqad_lib.reporting.tables import load_table, table_path
@@ -31,10 +32,12 @@ def fidelity_rows(run: Run, *, missing: Literal["measure", "leave out"] = "measu
         missing: what to do about a choice of which there is no measurement; to measure may take minutes.
 
     Returns:
-        choice, matter, paper, published, key, default_value, other_value, model, split, detector, metric, default,
+        choice, matter, paper, published, key, default_value, other_value, model, split, detector, percentile (of
+        lambda, the default's and the other's where they are not the same; "" where there is none), metric, default,
         other, difference (other - default), its 95% bounds where the metric is AUROC (paired, over images; over whole
-        clips on split "official"), and seed_sd: the standard deviation of the default over training seeds, where
-        `make paper SEEDS=` has made some. Metrics lie in [0, 1].
+        clips on split "official"), seed_sd: the standard deviation of the default over training seeds, where
+        `make paper SEEDS=` has made some; and, where the metric is F1, default_fpr and other_fpr: the shares of normal
+        images called anomalous. Metrics lie in [0, 1].
     """
     rows = []
     for split in run.protocols:
@@ -73,7 +76,11 @@ def evaluation_rows(run: Run, tidy: pd.DataFrame, *, model: str, split: str) -> 
         values = {"default": default, "other": other, "difference": other - default}
         values |= {"difference_low": np.nan, "difference_high": np.nan}
         values["seed_sd"] = _seed_sd(run, "sample_wise", model, split, column, default)
-        found.append(_names(choice, model, split, "sample_wise", metric) | values)
+        if metric == "F1":
+            normal = test.loc[test["label"] == 0, "score"]
+            sides = zip(("default_fpr", "other_fpr"), thresholds, strict=True)
+            values |= {name: float((normal >= threshold).mean()) for name, threshold in sides}
+        found.append(_names(choice, model, split, "sample_wise", metric, percentile=f"{percentile}") | values)
     return found
 
 
@@ -103,7 +110,7 @@ def score_rows(run: Run, choice: Choice, scores: pd.DataFrame, *, split: str, ot
             what=what,
         )
         rows.append(
-            _names(choice, model, split, detector, "AUROC")
+            _names(choice, model, split, detector, "AUROC", percentile=_percentile(sides))
             | {"default": values[0], "other": values[1]}
             | {key: compared[key] for key in ("difference", "difference_low", "difference_high")}
             | {"seed_sd": _seed_sd(run, detector, model, split, "auroc", values[0])}
@@ -119,7 +126,13 @@ def _test_rows(run: Run, scores: pd.DataFrame, detector: str) -> pd.DataFrame:
     return rows[rows["split"] == "test"].sort_values("image_id")
 
 
-def _names(choice: Choice, model: str, split: str, detector: str, metric: str) -> dict[str, str]:
+def _percentile(sides: list[pd.DataFrame]) -> str:
+    """Where lambda stands on the two sides, in words."""
+    found = [int(rows["threshold_percentile"].iloc[0]) for rows in sides]
+    return "" if NO_THRESHOLD in found else " / ".join(map(str, dict.fromkeys(found)))
+
+
+def _names(choice: Choice, model: str, split: str, detector: str, metric: str, *, percentile: str) -> dict[str, str]:
     return {
         "choice": choice.name,
         "matter": choice.matter,
@@ -131,6 +144,7 @@ def _names(choice: Choice, model: str, split: str, detector: str, metric: str) -
         "model": model,
         "split": split,
         "detector": detector,
+        "percentile": percentile,
         "metric": metric,
     }
 
