@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,9 @@ LABELS = Labels(profile="tiny", dataset="synthetic", perceptual="", seed=0)
 
 @pytest.fixture
 def run(tmp_path, profile_mapping) -> Run:
-    """A run with no frames: nothing here looks at one."""
-    return Run(tmp_path, profile_from_mapping(profile_mapping, source="test"), None, torch.device("cpu"))
+    """A run without frames, but for the name of their data set: nothing here looks at one."""
+    frames = SimpleNamespace(dataset="synthetic")
+    return Run(tmp_path, profile_from_mapping(profile_mapping, source="test"), frames, torch.device("cpu"))
 
 
 def scores(values: dict[str, list[float]], *, detector="light_pixel_wise", labels=(0, 0, 1, 1)) -> pd.DataFrame:
