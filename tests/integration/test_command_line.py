@@ -205,13 +205,13 @@ def absent_perceptual_file_in_the_profile(root: Path) -> tuple[list[str], str]:
 
 def reports_cannot_be_written(root: Path) -> tuple[list[str], str]:
     (root / "reports").write_text("in the way")
-    return [], f"cannot write {root / 'reports' / 'tiny'}: "
+    return [], f"cannot write {root / 'reports' / 'tiny' / 'synthetic'}: "
 
 
 def figures_cannot_be_written(root: Path) -> tuple[list[str], str]:
     (root / "figures").mkdir()
     (root / "figures" / "tiny").write_text("in the way")
-    return [], f"cannot write {root / 'figures' / 'tiny'}: "
+    return [], f"cannot write {root / 'figures' / 'tiny' / 'synthetic'}: "
 
 
 def too_few_images(root: Path) -> tuple[list[str], str]:
@@ -283,7 +283,7 @@ def test_disk_that_fills_up_is_one_line_and_leaves_nothing(root):
     assert (done.returncode, len(lines)) == (1, 1), done.stderr
     assert lines[0].startswith(f"error: cannot write {root / 'data' / 'derived' / 'frames' / 'synthetic_'}")
     assert lines[0].endswith("; free space or make the folder writable, then run again")
-    assert [path for path in (root / "data").rglob("*") if path.is_file()] == []
+    assert [path.name for path in (root / "data").rglob("*") if path.is_file()] == ["run.lock"]
     assert list((root / "data" / "derived" / "frames").iterdir()) == []
     assert command(root, *arguments).returncode == 0, "and with room it goes on"
 
@@ -332,7 +332,7 @@ def test_stage_before_choose_is_one_line(root):
     done = command(root, "stage", "00_data")
     assert done.returncode == 1
     assert len(shown(done.stderr)) == 1
-    assert done.stderr.startswith(f"error: cannot read {root / 'data' / 'derived' / 'run.json'}")
+    assert done.stderr.startswith(f"error: no {root / 'data' / 'derived' / 'run.json'}; run `make paper` first")
 
 
 def test_outside_the_repository_is_one_line(tmp_path):

@@ -165,7 +165,7 @@ def test_train_starts_processes_and_leaves_a_finished_network(root):
         root, "train", "--profile=tiny", "--autoencoder=vqvae", "--protocol=paper", "--seed=3", VQAD_DEVICES="2"
     )
     assert done.returncode == 0, done.stderr
-    (folder,) = (root / "data" / "derived" / "tiny" / "seed_3" / "paper").iterdir()
+    (folder,) = (root / "data" / "derived" / "tiny" / "synthetic" / "seed_3" / "paper").iterdir()
     assert done.stdout == f"done      {folder.relative_to(root)}\n"
     summary = read_json(folder / "done.json")
     assert (summary["epochs"], summary["processes"]) == (2, 2)
@@ -176,10 +176,10 @@ def test_scores_of_two_processes_are_those_of_one(root):
     """The networks come from two processes too; one process then finds them, and scores every chunk by itself."""
     options = ["--profile=tiny", "--seed=3", "--autoencoder=vqvae", "--prior=pixelsnail", "--protocol=paper"]
     ended_well(start([*TORCHRUN, "-m", "vqad_lib", "score", *options], root, VQAD_ROOT=str(root), PYTHONPATH=str(root)))
-    path = root / "reports" / "tiny" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
+    path = root / "reports" / "tiny" / "synthetic" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
     together = path.read_bytes()
     path.unlink()
-    (parts,) = (root / "data" / "derived" / "tiny" / "seed_3" / "paper").glob("scores_*")
+    (parts,) = (root / "data" / "derived" / "tiny" / "synthetic" / "seed_3" / "paper").glob("scores_*")
     shutil.rmtree(parts)
     done = run_command(root, "score", *options)
     assert (done.returncode, done.stdout) == (0, f"done      {path.relative_to(root)}\n"), done.stderr
@@ -201,7 +201,13 @@ def test_what_fails_in_the_processes_is_one_line(root, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "changes", "status", "said"),
     [
-        ([], {}, 1, "error: no {root}/data/derived/run.json; run `make paper` first, or give --profile\n"),
+        (
+            [],
+            {},
+            1,
+            "error: no {root}/data/derived/run.json; run `make paper` first (`train` and `score` take --profile "
+            "instead)\n",
+        ),
         (["--profile=huge"], {}, 1, "profiles there: tiny"),
         (
             ["--profile=tiny"],

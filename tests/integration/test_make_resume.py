@@ -87,7 +87,7 @@ def started_by(root: Path) -> list[int]:
 
 
 def results(root: Path) -> dict[str, bytes]:
-    reports, figures = root / "reports" / "smoke", root / "figures" / "smoke"
+    reports, figures = (root / kind / "smoke" / "synthetic" for kind in ("reports", "figures"))
     paths = [*reports.glob("tables/*"), *reports.glob("scores/*/*"), *figures.glob("*")]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.stem not in TIMES}
 
@@ -97,20 +97,20 @@ def test_killed_and_gone_on_with_gives_the_same_results(copies):
     assert start(unbroken).wait() == 0
     for pattern in KILL_WHEN_THERE_IS:
         run = start(killed)
-        while not list((killed / "data" / "derived" / "smoke" / "seed_0").glob(f"*/{pattern}")):
+        while not list((killed / "data" / "derived" / "smoke" / "synthetic" / "seed_0").glob(f"*/{pattern}")):
             assert run.poll() is None, f"ended before there was {pattern}"
             time.sleep(0.05)
         assert kill(killed) > 1
         run.wait()
-        assert not (killed / "data" / "derived" / "smoke" / "manifests" / "report.json").exists()
+        assert not (killed / "data" / "derived" / "smoke" / "synthetic" / "manifests" / "report.json").exists()
     assert start(killed).wait() == 0
     expected = results(unbroken)
     assert len(expected) > 80
     assert {name for name, content in results(killed).items() if expected.get(name) != content} == set()
     assert results(killed).keys() == expected.keys()
-    assert read_json(unbroken / "reports" / "smoke" / "provenance.json")["sittings"] == 1
-    assert read_json(killed / "reports" / "smoke" / "provenance.json")["sittings"] > 1
-    manifests = sorted((killed / "data" / "derived" / "smoke" / "manifests").glob("*.json"))
+    assert read_json(unbroken / "reports" / "smoke" / "synthetic" / "provenance.json")["sittings"] == 1
+    assert read_json(killed / "reports" / "smoke" / "synthetic" / "provenance.json")["sittings"] > 1
+    manifests = sorted((killed / "data" / "derived" / "smoke" / "synthetic" / "manifests").glob("*.json"))
     before = [path.stat().st_mtime_ns for path in manifests]
     assert start(killed).wait() == 0
     assert [path.stat().st_mtime_ns for path in manifests] == before, "the run after that has nothing to do"

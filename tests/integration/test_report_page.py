@@ -94,13 +94,13 @@ def looked_at(folder: Path, pages: dict[str, str], *, dark: bool = False) -> tup
 def folder(tmp_path_factory) -> Path:
     """The page of the committed demo results, made anew."""
     root = tmp_path_factory.mktemp("page")
-    reports, figures = root / "reports" / "demo", root / "figures" / "demo"
-    shutil.copytree(REPOSITORY / "reports" / "demo" / "tables", reports / "tables")
-    shutil.copytree(REPOSITORY / "figures" / "demo", figures)
+    reports, figures = (root / kind / "demo" / "ucsd_ped2" for kind in ("reports", "figures"))
+    shutil.copytree(REPOSITORY / "reports" / "demo" / "ucsd_ped2" / "tables", reports / "tables")
+    shutil.copytree(REPOSITORY / "figures" / "demo" / "ucsd_ped2", figures)
     (reports / "notebooks").mkdir()
-    shutil.copy(REPOSITORY / "reports" / "demo" / "notebooks" / "06_results.ipynb", reports / "notebooks")
+    shutil.copy(REPOSITORY / "reports" / "demo" / "ucsd_ped2" / "notebooks" / "06_results.ipynb", reports / "notebooks")
     convert_notebooks(reports / "notebooks")
-    provenance = read_json(REPOSITORY / "reports" / "demo" / "provenance.json")
+    provenance = read_json(REPOSITORY / "reports" / "demo" / "ucsd_ped2" / "provenance.json")
     provenance.pop("stages")
     made_by = {"table_06": "06_results", "figure_06": "06_results"}
     build_report(reports=reports, figures=figures, notebooks=["06_results"], provenance=provenance, made_by=made_by)
@@ -117,7 +117,7 @@ def test_console_is_silent(by_day):
 
 
 def test_no_image_is_missing(by_day, folder):
-    figures = len(list((folder.parents[1] / "figures" / "demo").glob("*.png")))
+    figures = len(list((folder.parents[2] / "figures" / "demo" / "ucsd_ped2").glob("*.png")))
     for name, page in by_day[0].items():
         assert page["broken"] == [], name
         assert page["images"] == figures or not name.startswith("report")

@@ -104,7 +104,7 @@ def kill_once(root: Path, there: Callable[[], bool]) -> str:
 
 
 def networks(root: Path) -> Path:
-    return root / "data" / "derived" / "tiny" / "seed_0" / "paper"
+    return root / "data" / "derived" / "tiny" / "synthetic" / "seed_0" / "paper"
 
 
 def epoch_of(folder: Path) -> int:
@@ -206,7 +206,7 @@ def test_finished_run_does_nothing_again(unbroken):
 
 @pytest.mark.parametrize(("memory_budget_mb", "chunk_images"), [(1e-6, 3), (256, 7), (2.5, 64)])
 def test_scores_do_not_depend_on_batching(unbroken, opened, memory_budget_mb, chunk_images):
-    path = unbroken / "reports" / "tiny" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
+    path = unbroken / "reports" / "tiny" / "synthetic" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
     kept, times = path.read_bytes(), stamps(unbroken)
     expected = pd.read_parquet(path)
     found = score_combination(opened(memory_budget_mb=memory_budget_mb, chunk_images=chunk_images), **NAMES)
@@ -245,7 +245,7 @@ def test_restored_codes_do_not_depend_on_batching(opened, detector):
 
 @pytest.mark.usefixtures("opened")
 def test_evaluation_alone_needs_no_training(unbroken):
-    path = unbroken / "reports" / "tiny" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
+    path = unbroken / "reports" / "tiny" / "synthetic" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
     kept, times, before = path.read_bytes(), stamps(unbroken), set(networks(unbroken).iterdir())
     profile = write_profile(unbroken)
     profile["evaluation"] |= {"unsupervised_percentile": 60, "bootstrap_resamples": 50}

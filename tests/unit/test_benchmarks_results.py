@@ -128,16 +128,18 @@ def executed(monkeypatch) -> list[dict]:
         bench_module, "execute_notebook", lambda _root, _source, parameters, **_: calls.append(parameters)
     )
     monkeypatch.setattr(bench_module, "convert_notebooks", lambda _folder: None)
+    monkeypatch.setattr(bench_module, "load_frames", lambda *_: None)
+    monkeypatch.setattr(bench_module, "results_name", lambda profile, _frames: f"{profile.name}/ped2")
     return calls
 
 
 def test_bench_measures_demo_unless_told_otherwise(tmp_path, executed) -> None:
     page = bench(tmp_path, {"profile": "", "networks": ""})
-    assert page == tmp_path / "reports" / "bench" / "index.html"
+    assert page == tmp_path / "reports" / "demo" / "ped2" / "bench" / "index.html"
     bench(tmp_path, {"profile": "smoke", "networks": "random", "seed": "3"})
     assert executed == [
-        {"profile": "demo", "results": "bench"},
-        {"profile": "smoke", "networks": "random", "seed": "3", "results": "bench"},
+        {"profile": "demo"},
+        {"profile": "smoke", "networks": "random", "seed": "3"},
     ]
 
 
@@ -146,4 +148,4 @@ def test_bench_takes_data_and_seed_of_the_last_run_of_its_profile(tmp_path, exec
     write_json(tmp_path / "data" / "derived" / "run.json", last | {"data_digest": "0"})
     bench(tmp_path, {"seed": "8"})
     bench(tmp_path, {"profile": "smoke"})
-    assert executed == [last | {"seed": "8", "results": "bench"}, {"profile": "smoke", "results": "bench"}]
+    assert executed == [last | {"seed": "8"}, {"profile": "smoke"}]

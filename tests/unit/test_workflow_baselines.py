@@ -109,7 +109,7 @@ def test_scores_are_tidy_and_found_again(run, monkeypatch):
     assert set(scores["detector"]) == {"pixel_statistics"}
     assert set(scores["threshold_percentile"]) == {-1}
     assert np.isfinite(scores["score"]).all()
-    written = run.root / "reports" / "tiny" / "scores" / "paper" / "baseline_pixel_statistics.parquet"
+    written = run.root / "reports" / "tiny" / "synthetic" / "scores" / "paper" / "baseline_pixel_statistics.parquet"
     pd.testing.assert_frame_equal(pd.read_parquet(written), scores)
     written.unlink()
     monkeypatch.setattr(baselines, "_score", lambda *_: pytest.fail("scored again"))

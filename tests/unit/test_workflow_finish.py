@@ -8,14 +8,14 @@ from vqad_lib.workflow.finish import _made_by
 def test_makers_are_found_with_and_without_parameters(tmp_path):
     (tmp_path / "notebooks").mkdir()
     table = {
-        "02_train": {"outputs": ["figures/{profile}/training_{autoencoder}_{protocol}.png"]},
+        "02_train": {"outputs": ["figures/{results}/training_{autoencoder}_{protocol}.png"]},
         "06_results": {
-            "outputs": ["reports/{profile}/tables/table_06.csv", "figures/{profile}/figure_06_curves.png"],
-            "also": ["reports/{profile}/tables/official_auroc.csv"],
+            "outputs": ["reports/{results}/tables/table_06.csv", "figures/{results}/figure_06_curves.png"],
+            "also": ["reports/{results}/tables/official_auroc.csv"],
         },
-        "10_capacity": {"outputs": ["reports/{profile}/tables/table_03.csv"]},
-        "10_capacity_train": {"outputs": ["reports/{profile}/scores/capacity/d{latent_dim}.parquet"]},
-        "09_later": {"outputs": ["figures/{profile}/figure_10.png"]},
+        "10_capacity": {"outputs": ["reports/{results}/tables/table_03.csv"]},
+        "10_capacity_train": {"outputs": ["reports/{results}/scores/capacity/d{latent_dim}.parquet"]},
+        "09_later": {"outputs": ["figures/{results}/figure_10.png"]},
     }
     (tmp_path / "notebooks" / "stages.yaml").write_text(yaml.safe_dump(table), encoding="utf-8")
     stages = ["02_train_vqvae_paper", "02_train_vqgan_official", "06_results", "10_capacity_train_16", "10_capacity"]

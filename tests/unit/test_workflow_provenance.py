@@ -17,6 +17,7 @@ from vqad_lib.workflow.provenance import PACKAGES, code_revision, write_provenan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "5", "perceptual": "random"}
+SETTINGS |= {"results": "tiny/synthetic"}
 STAGES = ["00_data", "02_train_vqvae"]
 
 
@@ -31,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         times = {"seconds": seconds, "started_at": started, "finished_at": started + int(seconds), "sitting": 95}
         revision = {"git_revision": "r" * 40, "git_changes": False}
         manifest = {"stage": stage, "inputs": "i" * 64, "outputs": [], **times, **revision}
-        write_json(tmp_path / "data" / "derived" / "tiny" / "manifests" / f"{stage}.json", manifest)
+        write_json(tmp_path / "data" / "derived" / "tiny" / "synthetic" / "manifests" / f"{stage}.json", manifest)
     monkeypatch.setenv("VQAD_ROOT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
@@ -46,7 +47,7 @@ def git(root: Path, *arguments: str) -> str:
 
 def test_fields(root):
     provenance = write_provenance(root, STAGES)
-    assert provenance == read_json(root / "reports" / "tiny" / "provenance.json")
+    assert provenance == read_json(root / "reports" / "tiny" / "synthetic" / "provenance.json")
     assert sorted(provenance) == [
         "data_digest",
         "dataset",
@@ -56,6 +57,7 @@ def test_fields(root):
         "perceptual",
         "profile",
         "python",
+        "results",
         "seed",
         "seeds",
         "sittings",
@@ -105,7 +107,7 @@ def test_no_path_of_this_machine(root):
 
 
 def change(root: Path, stage: str, **fields: object) -> None:
-    manifest = root / "data" / "derived" / "tiny" / "manifests" / f"{stage}.json"
+    manifest = root / "data" / "derived" / "tiny" / "synthetic" / "manifests" / f"{stage}.json"
     write_json(manifest, read_json(manifest) | fields)
 
 

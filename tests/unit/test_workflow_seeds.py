@@ -78,7 +78,7 @@ def test_replicates_have_the_seeds_after_and_folders_of_their_own(run: Run) -> N
     assert first == run
     assert [other.profile.seed for other in others] == [6, 7]
     assert replace(others[0].profile, seed=5) == run.profile
-    scores = run.root / "reports" / run.profile.name / "scores"
+    scores = run.root / "reports" / run.profile.name / "synthetic" / "scores"
     assert run.scores_path("paper", "vqvae", "gpt2") == scores / "paper" / "vqvae_gpt2.parquet"
     assert others[0].scores_path("paper", "vqvae", "gpt2") == scores / "seed_6" / "paper" / "vqvae_gpt2.parquet"
     assert others[1].figures == run.figures / "seed_7"
