@@ -1,20 +1,41 @@
-"""Small shared fixtures: a valid profile mapping, and tiny networks with weights large enough to matter."""
+"""The same start for every test; small shared fixtures: a profile mapping, tiny networks with weights that matter."""
 
 import copy
+import gc
 import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from matplotlib import pyplot as plt
 
 from vqad_lib.config import AutoencoderConfig, GanConfig, Gpt2Config, PixelSnailConfig
 from vqad_lib.models.gpt2 import Gpt2
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.models.prior import Prior
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS_OWN = ("VQAD_SLOW", "VQAD_TEST_", "VQAD_PAPER_")
+# what make, torchrun, SLURM, git's hooks and a proxy leave in a shell; the commands that tests start would read it too
+OTHERS = ("VQAD_", "MAKE", "MFLAGS", "GNUMAKE", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELASTIC_")
+OTHERS += ("GIT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "COLUMNS", "PYTHONWARNINGS")
+for variable in list(os.environ):
+    if variable.upper().startswith(OTHERS) and not variable.startswith(TESTS_OWN):
+        del os.environ[variable]
+os.environ["VQAD_ROOT"] = str(REPOSITORY)  # wherever pytest was started
+mpl.rcdefaults()  # nobody's matplotlibrc
+mpl.use("Agg")
 torch.set_num_threads(1)
-settings.register_profile("vqad", deadline=None, derandomize=True, database=None)
+# the same examples each time, however slow the machine
+settings.register_profile(
+    "vqad", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("vqad")
 
 GRID = (4, 5)  # not square, so that height and width cannot be taken for each other
@@ -135,6 +156,30 @@ PROFILE: dict[str, Any] = {
         "scaling_grids": [2, 4],
     },
 }
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of the garbage collections to come, each of which would go through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> Iterator[None]:
+    """The same random numbers before each test, and nothing of it left behind: no test knows which ones ran before."""
+    environment, folder = dict(os.environ), Path.cwd()
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    with mpl.rc_context():
+        yield
+    plt.close("all")
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
+    os.chdir(folder)
+    if dict(os.environ) != environment:
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 @pytest.fixture

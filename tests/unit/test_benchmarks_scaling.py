@@ -41,8 +41,8 @@ def test_exponent_rows_by_hand() -> None:
 
 
 def test_all_points_where_there_is_time(profile_mapping) -> None:
-    profile = profile_from_mapping(profile_mapping, source="tiny")
-    rows = scaling_rows(profile, torch.device("cpu"))
+    profile_mapping["benchmarks"]["once_above_s"] = 1e9  # nothing takes too long, however loaded the machine
+    rows = scaling_rows(profile_from_mapping(profile_mapping, source="tiny"), torch.device("cpu"))
     assert rows.groupby(["algorithm", "axis"])["value"].unique().map(list).to_dict() == {
         (algorithm, axis): values
         for algorithm in ("fast", "plain")

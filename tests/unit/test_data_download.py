@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import re
+import socket
 import tarfile
 import threading
 
@@ -182,8 +183,11 @@ def test_server_errors(tmp_path, server, status, message):
 
 def test_no_server_and_no_http(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.0)
-    with pytest.raises(VqadError, match=r"broke off .*refused"):
-        download_ped2(tmp_path, url="http://127.0.0.1:9/a.tar.gz", size_bytes=None, sha256=None)
+    with socket.socket() as taken:  # a port that nobody else can have, and at which nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.tar.gz"
+        with pytest.raises(VqadError, match=r"broke off .*refused"):
+            download_ped2(tmp_path, url=url, size_bytes=None, sha256=None)
     with pytest.raises(VqadError, match="not an http"):
         download_ped2(tmp_path, url="file:///etc/hostname", size_bytes=None, sha256=None)
 

@@ -210,7 +210,8 @@ def test_not_executed_again_after(root, executions, change):
     assert not run_stage(stage(root))
     assert len(executions) == 1
     assert {name: (root / name).read_bytes() for name in kept} == kept
-    assert time.time() - (root / MANIFEST).stat().st_mtime < 60, "make would ask again and again"
+    newer = (root / MANIFEST).stat().st_mtime >= (root / "notebooks" / "10_tiny.ipynb").stat().st_mtime
+    assert newer, "make would ask again and again"
 
 
 def test_each_parameter_value_is_a_stage_of_its_own(root, executions):
@@ -271,7 +272,7 @@ def test_manifest_says_what_when_and_how_long(root, executions, monkeypatch):
     assert manifest["stage"] == "10_tiny_vqvae"
     assert manifest["outputs"] == [EXECUTED, OUTPUT]
     assert before - 1 <= manifest["started_at"] <= manifest["finished_at"] <= time.time() + 1
-    assert 0 <= manifest["seconds"] < 60
+    assert manifest["seconds"] == pytest.approx(manifest["finished_at"] - manifest["started_at"], abs=1.1)
     assert len(executions) == 1
 
 
@@ -332,18 +333,23 @@ def test_missing_declared_output(root, monkeypatch):
 
 
 def test_progress_of_the_kernel_is_shown(root, monkeypatch, capsys):
-    monkeypatch.setattr(notebooks, "SHOW_PROGRESS_EVERY_S", 0.02)
+    monkeypatch.setattr(notebooks, "SHOW_PROGRESS_EVERY_S", 0.01)
+    shown = []
 
     def execute_notebook(source, working, **_options):
-        Path(os.environ["VQAD_PROGRESS_FILE"]).write_text("train 40%", encoding="utf-8")
-        time.sleep(0.3)
+        for line in ("train 40%", "train 80%"):
+            Path(os.environ["VQAD_PROGRESS_FILE"]).write_text(line, encoding="utf-8")
+            while line not in "".join(shown):  # as long as a loaded machine takes
+                time.sleep(0.05)
+                shown.append(capsys.readouterr().err)
         shutil.copy(source, working)
         (root / OUTPUT).parent.mkdir(parents=True)
         (root / OUTPUT).touch()
 
     monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
     run_stage(stage(root))
-    assert capsys.readouterr().err == "    10_tiny_vqvae | train 40%\n"  # once, though it was looked at many times
+    shown.append(capsys.readouterr().err)
+    assert "".join(shown) == "    10_tiny_vqvae | train 40%\n    10_tiny_vqvae | train 80%\n"  # each once
     assert "VQAD_PROGRESS_FILE" not in os.environ
 
 
