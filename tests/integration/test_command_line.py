@@ -49,7 +49,7 @@ def command(root: Path, *arguments: str, largest_file_bytes: int | None = None, 
     line = [sys.executable, "-m", "vqad_lib", *arguments]
     if largest_file_bytes is not None:  # writing beyond it fails in the middle of a file, as on a full disk
         line = ["prlimit", f"--fsize={largest_file_bytes}", *line]
-    done = subprocess.run(line, cwd=root, env=environment, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(line, cwd=root, env=environment, capture_output=True, timeout=600, check=False)
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())  # text=True would make \r a new line
 
 

@@ -82,7 +82,7 @@ def looked_at(folder: Path, pages: dict[str, str], *, dark: bool = False) -> tup
         f"--blink-settings=preferredColorScheme={int(not dark)}",
     ]
     done = subprocess.run(
-        [BROWSER, *options, "--dump-dom", around.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [BROWSER, *options, "--dump-dom", around.as_uri()], capture_output=True, text=True, timeout=600, check=True
     )
     found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]
     assert found, f"the browser did not come to an end: {done.stderr[-2000:]}"

@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +26,34 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPOCHS = 8
 NAMES = {"autoencoder": "vqvae", "prior": "pixelsnail", "protocol": "paper"}
+KILLED = [  # the network's folder, what has just come into being there, the epoch from which the next run goes on
+    ("vqgan_*", "epoch_0003", 2),  # a checkpoint that nothing points at yet
+    ("vqvae_????????????", "latest.json", 1),
+    ("vqvae_pixelsnail_*", ".epoch_0004.part/optimisers.pt", 3),  # half a checkpoint
+]
 SCRIPT = """
+import os
+import signal
+import sys
+from pathlib import PurePath
+
 from vqad_lib.training import loop
 from vqad_lib.workflow import stages
 from vqad_lib.workflow.run import open_run
 from vqad_lib.workflow.scores import score_combination
 
-loop.CHECKPOINT_EVERY_S = 0.0
+replace = os.replace
+
+
+def replace_and_die(source, target):
+    replace(source, target)
+    if PurePath(target).match(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if sys.argv[1:]:
+    os.replace = replace_and_die
+loop.CHECKPOINT_EVERY_S = -1.0
 run = open_run("tiny")
 stages.autoencoder(run, kind="vqgan", protocol="paper")
 score_combination(run, autoencoder="vqvae", prior="pixelsnail", protocol="paper")
@@ -42,7 +61,7 @@ score_combination(run, autoencoder="vqvae", prior="pixelsnail", protocol="paper"
 
 
 def write_profile(root: Path, **detectors: float) -> dict:
-    """The smoke profile, smaller, with a few more epochs so that a kill finds them unfinished."""
+    """The smoke profile, smaller, with a few more epochs to be killed in."""
     profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     profile |= {"name": "tiny", "threads_per_stage": 1}
     profile["data"] |= {
@@ -65,7 +84,7 @@ def make_root(root: Path) -> Path:
     return root
 
 
-def start(root: Path) -> subprocess.Popen:
+def run_script(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = os.environ | {
         "VQAD_ROOT": str(root),
         "PYTHONPATH": str(root),
@@ -74,33 +93,22 @@ def start(root: Path) -> subprocess.Popen:
         "PYTHONUNBUFFERED": "1",
     }
     environment.pop("VQAD_PROGRESS_FILE", None)
-    command = [sys.executable, "-c", SCRIPT]
-    return subprocess.Popen(
-        command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    streams = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.run(command, cwd=root, env=environment, check=False, **streams)
 
 
 def run_to_the_end(root: Path) -> str:
-    process = start(root)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    return output
+    done = run_script(root)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
-def kill_once(root: Path, there: Callable[[], bool]) -> str:
-    """Start the run, end it with SIGKILL as soon as `there()`, and return what it had printed."""
-    process = start(root)
-    try:
-        deadline = time.monotonic() + 120
-        while not there():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "the point to kill at was never reached"
-            time.sleep(0.001)
-    finally:
-        process.kill()
-        output, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
-    return output
+def kill_once(root: Path, pattern: str) -> str:
+    """Let the run be ended by SIGKILL as soon as such a file or folder is in place; return what it had printed."""
+    done = run_script(root, pattern)
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    return done.stdout
 
 
 def networks(root: Path) -> Path:
@@ -118,10 +126,6 @@ def only(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     assert len(found) == 1, f"{pattern}: {found}"
     return found[0]
-
-
-def checkpointed(root: Path, pattern: str) -> bool:
-    return any(epoch_of(folder) >= 2 for folder in networks(root).glob(pattern))
 
 
 def results(root: Path) -> dict[str, bytes]:
@@ -158,15 +162,15 @@ def opened(unbroken: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_killed_run_equals_unbroken(unbroken, tmp_path):
     root, went_on = make_root(tmp_path / "broken"), []
-    for pattern, network in (("vqgan_*", "vqgan"), ("vqvae_????????????", "vqvae"), ("vqvae_pixelsnail_*", "prior")):
-        said = kill_once(root, lambda pattern=pattern: checkpointed(root, pattern))
-        assert [f"after epoch {epoch} of at most {EPOCHS}" in said for epoch in went_on] == [True] * len(went_on)
+    for pattern, at, epoch in KILLED:
+        said = kill_once(root, f"{pattern}/{at}")
+        assert all(f"after epoch {earlier} of at most {EPOCHS}" in said for earlier in went_on), said
+        went_on = [epoch]
         folder = only(networks(root), pattern)
-        went_on = [epoch_of(folder)]
-        assert 2 <= went_on[0] <= EPOCHS, network
-        assert not (folder / "done.json").exists(), f"{network} was finished before the kill"
-        assert not list(folder.glob("*.safetensors")), f"{network} has weights that look final"
-    kill_once(root, lambda: any(networks(root).glob("scores_*/[a-z]*.parquet")))
+        assert epoch_of(folder) == epoch
+        assert not (folder / "done.json").exists()
+        assert not list(folder.glob("*.safetensors")), f"{folder.name} has weights that look final"
+    assert f"after epoch {epoch} of at most {EPOCHS}" in kill_once(root, "scores_*/[a-z]*.parquet")
     parts = {path: path.stat().st_mtime_ns for path in networks(root).glob("scores_*/[a-z]*.parquet")}
     assert parts
     assert not list((root / "reports").rglob("*.parquet")), "scores look final although the run was killed"
@@ -264,12 +268,16 @@ def test_code_decides_where_a_network_lies(unbroken, opened):
     source = unbroken / "vqad_lib" / "losses" / "vq.py"
     names = {"autoencoder_kind": "vqvae", "prior_kind": "pixelsnail", "protocol": "paper"}
     times, text = stamps(unbroken), source.read_text(encoding="utf-8")
+    before = set(networks(unbroken).iterdir())
     source.write_text(text + "\n# a comment\n", encoding="utf-8")
     detectors(opened(), **names)
     assert stamps(unbroken) == times
     source.write_text(text + "\nUNUSED = 1\n", encoding="utf-8")
     try:
         detectors(opened(), **names)
-        assert len(list(networks(unbroken).glob("vqvae_????????????"))) == 2
+        made = set(networks(unbroken).iterdir()) - before
+        assert sorted(folder.name[:-13] for folder in made) == ["vqvae", "vqvae_pixelsnail"]
     finally:
         source.write_text(text, encoding="utf-8")
+        for folder in set(networks(unbroken).iterdir()) - before:
+            shutil.rmtree(folder)

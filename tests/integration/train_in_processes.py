@@ -2,12 +2,16 @@
 
     python train_in_processes.py FOLDER NETWORK...
 
+With VQAD_WAIT_AT=2 process 0 waits for its end once the checkpoint of epoch 2 is there, and so do the others.
+
 Everything is float64, and single precision is made to be double: Adam divides a gradient by its own size, so that where
 a gradient is nothing but rounding (a bias before a normalisation, for example) float32 steps differ by whole learning
 rates between any two orders of summation. In float64 such gradients are far below Adam's epsilon.
 """
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -24,6 +28,7 @@ from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser
 from vqad_lib.training import loop
 from vqad_lib.training.autoencoders import GanTraining, vqvae_objectives
 from vqad_lib.training.batches import Batches
+from vqad_lib.training.checkpoint import TrainingState, save_checkpoint
 from vqad_lib.training.loop import Objective, fit
 from vqad_lib.training.parallel import bare
 from vqad_lib.training.priors import prior_objectives
@@ -41,6 +46,12 @@ def count_and_restart(quantiser: Quantiser, z_e: torch.Tensor) -> None:
     """Dead codes restart as ever, and are counted."""
     restarted.append(int((quantiser.running_count < DEAD_BELOW).sum()))
     restart(quantiser, z_e)
+
+
+def save_and_wait(folder: Path, state: TrainingState) -> None:
+    save_checkpoint(folder, state)
+    if os.environ.get("VQAD_WAIT_AT") == str(state.epoch):
+        time.sleep(3600)
 
 
 class Roughness(torch.nn.Module):
@@ -109,6 +120,7 @@ if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double
     loop.CHECKPOINT_EVERY_S = -1.0  # a checkpoint at every epoch
+    loop.save_checkpoint = save_and_wait
     Quantiser._restart = count_and_restart
     with joined():
         for name in sys.argv[2:]:

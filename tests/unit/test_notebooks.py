@@ -228,7 +228,7 @@ def asked(folder: Path, protocols: str, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     return done.stdout
 
@@ -290,7 +290,7 @@ def test_one_make_is_one_sitting():
 
     def started(**given: str) -> list[int]:
         line = ["make", "--eval=show:;@echo $$VQAD_STARTED; sleep 1.1; echo $(VQAD_STARTED)", "show", "PYTHON=python3"]
-        options = {"cwd": REPOSITORY, "env": environment | given, "capture_output": True, "text": True, "timeout": 60}
+        options = {"cwd": REPOSITORY, "env": environment | given, "capture_output": True, "text": True, "timeout": 600}
         return [int(word) for word in subprocess.run(line, check=True, **options).stdout.split()]
 
     before = int(time.time())
