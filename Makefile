@@ -16,6 +16,7 @@ JOBS ?=
 DEVICES ?=
 NETWORKS ?=
 PYTHON ?=
+PYTEST_ARGS ?=
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
 ifeq ($(PYTHON),)
@@ -49,7 +50,7 @@ help:
 	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
 	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
-	@echo '          NETWORKS=auto|trained|random (of make bench)'
+	@echo '          NETWORKS=auto|trained|random (of make bench)  PYTEST_ARGS="..." (of make test, for unit and integration tests)'
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
@@ -196,7 +197,7 @@ lab: $(ENVIRONMENT)
 ## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval
 test: lint
 	@echo 'test      1/3 unit and integration tests (about 4 minutes)'
-	@VQAD_DEVICES= $(PY) -m pytest tests
+	@VQAD_DEVICES= $(PY) -m pytest $(PYTEST_ARGS) tests
 	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
 	@$(MAKE) --no-print-directory smoke
 	@echo 'test      3/3 the committed notebooks against their stored outputs (about 3 minutes)'
@@ -206,7 +207,8 @@ smoke: $(ENVIRONMENT)
 	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= SEEDS= PERCEPTUAL=
 
 nbval: $(ENVIRONMENT)
-	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
+	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
 
 ## check-resume: make paper killed in training and scoring and gone on with, against an unbroken run (about 10 minutes)
 check-resume: $(ENVIRONMENT)

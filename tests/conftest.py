@@ -175,7 +175,6 @@ def _same_start() -> Iterator[None]:
     plt.close("all")
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
     os.chdir(folder)
     if dict(os.environ) != environment:
         os.environ.clear()

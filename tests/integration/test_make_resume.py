@@ -99,7 +99,7 @@ def test_killed_and_gone_on_with_gives_the_same_results(copies):
         run = start(killed)
         while not list((killed / "data" / "derived" / "smoke" / "synthetic" / "seed_0").glob(f"*/{pattern}")):
             assert run.poll() is None, f"ended before there was {pattern}"
-            time.sleep(0.05)
+            time.sleep(0.01)
         assert kill(killed) > 1
         run.wait()
         assert not (killed / "data" / "derived" / "smoke" / "synthetic" / "manifests" / "report.json").exists()

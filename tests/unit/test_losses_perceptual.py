@@ -103,9 +103,13 @@ def test_state_dict_of_torchvision_fills_the_backbone(tmp_path: Path, network: s
     torch.manual_seed(4)
     plain = getattr(torchvision.models, name)(weights=None).eval()
     path = tmp_path / "weights.pth"
-    torch.save(plain.state_dict(), path)
+    state = plain.state_dict()
+    for key in state:
+        if not key.startswith("features"):  # not used; as one number each, for alexnet's would be 240 MB
+            state[key] = torch.zeros(()).expand(state[key].shape)
+    torch.save(state, path)
+    assert path.stat().st_size < 20e6
     loss = PerceptualLoss(network=network, weights=str(path))
-    path.unlink()  # alexnet's is 240 MB
     filled = [p for part in loss.distance.net.children() for p in part.parameters()]
     assert len(filled) == len(list(plain.features.parameters()))
     x = torch.rand(1, 3, 64, 64) * 2 - 1
