@@ -172,10 +172,10 @@ def run_command(root: Path, *arguments: str, **changes: str) -> subprocess.Compl
 
 def test_train_starts_processes_and_leaves_a_finished_network(root):
     done = run_command(
-        root, "train", "--profile=tiny", "--autoencoder=vqvae", "--protocol=paper", "--seed=3", VQAD_DEVICES="2"
+        root, "train", "--profile=tiny", "--autoencoder=vqvae", "--protocol=paper", "--seed=4", VQAD_DEVICES="2"
     )
     assert done.returncode == 0, done.stderr
-    (folder,) = (root / "data" / "derived" / "tiny" / "synthetic" / "seed_3" / "paper").iterdir()
+    (folder,) = (root / "data" / "derived" / "tiny" / "synthetic" / "seed_4" / "paper").iterdir()
     assert done.stdout == f"done      {folder.relative_to(root)}\n"
     summary = read_json(folder / "done.json")
     assert (summary["epochs"], summary["processes"]) == (2, 2)
