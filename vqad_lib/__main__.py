@@ -9,13 +9,14 @@ import os
 import sys
 
 from vqad_lib.errors import VqadError
-from vqad_lib.workflow.settings import last_run, repository_root
+from vqad_lib.workflow.environment import enter_own_environment, repository_root
 
 
 def main() -> int:
     """Run one command; a `VqadError` becomes one line on stderr and exit status 1."""
     arguments = _parser().parse_args()
     try:
+        enter_own_environment()
         commands = {
             "choose": _choose,
             "stage": _stage,
@@ -72,6 +73,7 @@ def _choose(arguments: argparse.Namespace) -> None:
 def _stage(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.estimate import announce
     from vqad_lib.workflow.notebooks import Stage, run_stage
+    from vqad_lib.workflow.settings import last_run
 
     root = repository_root()
     parameters = dict(pair.split("=", 1) for pair in arguments.parameter)

@@ -7,7 +7,9 @@ the Makefile's commands that only compare digests read `process` too.
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from vqad_lib.errors import VqadError
+from vqad_lib.files import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -45,17 +48,15 @@ class Process:
 
     @property
     def device(self) -> torch.device:
-        """Where this process works: a CUDA device of its own, else the CPU.
+        """Where this process works: a CUDA device of its own, or the CPU where torch cannot use one.
 
         Raises:
             VqadError: this machine has fewer CUDA devices than processes.
         """
         import torch
 
-        if not torch.cuda.is_available():
+        if gpu_trouble():
             return torch.device("cpu")
-        if self.size == 1:
-            return torch.device("cuda")
         visible = torch.cuda.device_count()
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's; srun can show each process its own device
         if here > visible or self.local_rank >= visible > 1:
@@ -63,7 +64,40 @@ class Process:
                 f"{max(here, self.local_rank + 1)} processes on a machine with {visible} CUDA device(s); "
                 "start one per device (DEVICES=, --nproc-per-node, --ntasks-per-node)"
             )
-        return torch.device("cuda", self.local_rank % visible)
+        index = self.local_rank % visible
+        if gpu_trouble(index):
+            return torch.device("cpu")
+        return torch.device("cuda", index) if self.size > 1 else torch.device("cuda")
+
+
+@functools.cache
+def gpu_trouble(index: int = 0) -> str:
+    """Why torch cannot compute on a GPU of this machine, in a few words; "" where it can.
+
+    That there is one says little: the driver may be too old, this torch built without CUDA or without kernels for this
+    GPU, the GPU hidden or taken. So it is tried.
+
+    Args:
+        index: of the CUDA device.
+    """
+    import torch
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if available:
+        try:
+            torch.ones(2, device=f"cuda:{index}").add(1).sum().item()
+        except RuntimeError as error:
+            return f"torch cannot compute on it: {first_line(error)}"
+        return ""
+    if not (torch.version.cuda or torch.version.hip):
+        return "this torch is built without CUDA"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    if not hidden[:1].isalnum():  # "" and "-1" show none
+        return f"CUDA_VISIBLE_DEVICES={hidden} hides it"
+    reasons = [first_line(warning.message).split(". ")[0] for warning in warned]
+    return f"torch cannot use it: {reasons[0]}" if reasons else "torch finds none"
 
 
 _process = Process()

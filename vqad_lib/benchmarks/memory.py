@@ -24,6 +24,7 @@ from vqad_lib.benchmarks.subjects import random_autoencoder, random_prior
 from vqad_lib.detectors.chunks import score_frames, surprise
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors, Jobs
+from vqad_lib.distributed import process
 from vqad_lib.errors import VqadError
 from vqad_lib.files import first_line
 from vqad_lib.progress import progress
@@ -77,7 +78,7 @@ def measure_here(frames: Path, n: int) -> dict[str, object]:
     """What one of the processes does: score the first n frames, and watch the memory meanwhile."""
     profile = configured(PROFILE)
     torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = process().device
     images = np.load(frames, mmap_mode="r")[:n]
     names = [f"frame {i:06d}" for i in range(n)]
     index = pd.DataFrame({"image_id": names, "clip": "none", "label": 0})

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vqad_lib.config import SyntheticConfig
+from vqad_lib.cores import usable_cores
 from vqad_lib.data import synthetic as walkway
 from vqad_lib.data.decode import decode_frame, decode_mask
 from vqad_lib.data.folder import read_folder
@@ -124,7 +125,7 @@ def _digest_of_file(path: Path) -> bytes:
 
 
 def _workers() -> int:
-    return min(32, os.cpu_count() or 1)
+    return min(32, usable_cores())
 
 
 def _prepare_one(record: FrameRecord, size_px: int, has_masks: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -44,7 +44,8 @@ FOOTER_IN = 0.24  # the strip at the bottom that `save_figure` writes in
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for the whole process: fonts, grid, colours, layout."""
+    """Set fonts, grid, colours and layout for the whole process, upon matplotlib's defaults and not a user's own."""
+    mpl.rcdefaults()
     palette = [COLOURS[name] for name in ("VT", "GT", "VQ-VAE", "VQ-GAN")]
     sns.set_theme(context="paper", style="whitegrid", palette=palette)
     mpl.rcParams.update(

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from vqad_lib.baselines.labels import weights_file as backbone_file
 from vqad_lib.config import Profile
+from vqad_lib.cores import usable_cores
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols, split_frames
+from vqad_lib.distributed import gpu_trouble
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.losses.labels import weights_file
@@ -33,7 +35,7 @@ def choose(
     """Decide and write data/derived/run.json and data/derived/run.mk.
 
     Args:
-        profile: "" to pick "paper" where a CUDA device and UCSD Ped2 are there, else "demo".
+        profile: "" to pick "paper" where a CUDA device that torch can use and UCSD Ped2 are there, else "demo".
         dataset, data_root, seed, perceptual: see `open_run`.
         jobs: notebooks at a time; "" for one per core up to 4 without CUDA (each stage then uses the profile's
             threads, in each of VQAD_DEVICES processes), one with CUDA.
@@ -44,13 +46,14 @@ def choose(
     """
     lock.take(root, " ".join(filter(None, (profile or "profile to be picked", dataset, data_root))))
     seed_count, devices, asked_jobs = _count("SEEDS", seeds), devices_to_start(), jobs and _count("JOBS", jobs)
-    cuda = _has_cuda()
-    name, why = _profile(root, profile, dataset, data_root, cuda)
+    trouble = _gpu_trouble()
+    cuda = trouble == ""
+    name, why = _profile(root, profile, dataset, data_root, trouble)
     loaded = configured(name, seed=seed, perceptual=perceptual)
     weights_file(loaded.gan.perceptual_weights)  # or an error, before anything is trained
     backbone_file(loaded.baselines.dfkde.weights)
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
-    job_count = asked_jobs or (1 if cuda else max(min(os.cpu_count() or 1, 4) // devices, 1))
+    job_count = asked_jobs or (1 if cuda else max(min(usable_cores(), 4) // devices, 1))
     print(f"profile   {name}: {why}")
     print(f"data      {chosen}: {reason}")
     shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
@@ -118,19 +121,22 @@ def _forget_incomplete(root: Path, results: str) -> None:
             manifest.unlink()
 
 
-def _profile(root: Path, profile: str, dataset: str, data_root: str, cuda: bool) -> tuple[str, str]:
+def _profile(root: Path, profile: str, dataset: str, data_root: str, trouble: str | None) -> tuple[str, str]:
+    but = f" (nvidia-smi lists one, but {trouble})" if trouble else ""
     if profile:
-        return profile, "as asked for by PROFILE="
+        return profile, "as asked for by PROFILE=" + (f"; no usable CUDA device{but}" if trouble else "")
     try:
         found = choose_dataset(dataset or "auto", absolute_folder(root, data_root), root)[0] == "ucsd_ped2"
     except VqadError:
         found = False  # the same call with the profile at hand reports it
-    if cuda and found:
+    if found and trouble == "":
         return "paper", "a CUDA device and UCSD Ped2 are here; the small one: make paper PROFILE=demo"
-    missing = " and ".join(w for w, there in (("CUDA device", cuda), ("UCSD Ped2", found)) if not there)
+    missing = [] if trouble == "" else [f"usable CUDA device{but}" if trouble else "CUDA device"]
+    missing += [] if found else ["UCSD Ped2"]
     return (
         "demo",
-        f"no {missing} here, and both are needed for the paper's sizes; all the same: make paper PROFILE=paper",
+        f"no {' and '.join(missing)} here, and both are needed for the paper's sizes; "
+        "all the same: make paper PROFILE=paper",
     )
 
 
@@ -146,13 +152,16 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _has_cuda() -> bool:
-    """Ask the driver, not torch: importing torch takes seconds, and this runs before every `make paper`."""
+def _gpu_trouble() -> str | None:
+    """Why torch cannot use the GPU that the driver lists; "" where it can, None where none is listed.
+
+    The driver is asked first: importing torch takes seconds, and this runs before every `make paper`.
+    """
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return listing.returncode == 0 and b"GPU" in listing.stdout
+        return None
+    return gpu_trouble() if listing.returncode == 0 and b"GPU" in listing.stdout else None
 
 
 def _warn_of_other_data(root: Path, results: str, digest: str) -> None:

@@ -21,9 +21,10 @@ import yaml
 from vqad_lib import __version__
 from vqad_lib.config import section_digest_source
 from vqad_lib.errors import VqadError
-from vqad_lib.files import read_json, write_json
+from vqad_lib.files import first_line, read_json, write_json
 from vqad_lib.workflow import lock
 from vqad_lib.workflow.digests import digest, notebook_digest
+from vqad_lib.workflow.environment import socket_folder
 from vqad_lib.workflow.provenance import code_revision
 from vqad_lib.workflow.settings import configured, last_run
 
@@ -183,7 +184,7 @@ def execute_notebook(root: Path, source: Path, parameters: dict[str, str], *, fo
     working.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
     try:
-        with _ProgressLines(root, name), tempfile.TemporaryDirectory() as sockets:
+        with _ProgressLines(root, name), socket_folder() as sockets:
             papermill.execute_notebook(
                 str(source),
                 str(working),
@@ -208,6 +209,9 @@ def execute_notebook(root: Path, source: Path, parameters: dict[str, str], *, fo
                 reason += f"; {_MAKE_ROOM}, then run again"
         kept = failed.relative_to(root)
         raise VqadError(f"{name} failed: {kind}{reason} (the notebook with its error: {kept})") from error
+    except RuntimeError as error:
+        reason = f"its kernel did not start ({first_line(error)}); is ipykernel in the environment of {sys.executable}?"
+        raise VqadError(f"{name} failed: {reason}") from error
     _strip_papermill_metadata(working)
     os.replace(working, folder / f"{name}.ipynb")
     return folder / f"{name}.ipynb"

@@ -1,12 +1,13 @@
 """Where results come from: git revision, versions, hardware, data digest, seed, seconds per stage."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 from vqad_lib import __version__
+from vqad_lib.cores import usable_cores
+from vqad_lib.distributed import gpu_trouble
 from vqad_lib.files import read_json, write_json
 from vqad_lib.losses.labels import perceptual_label
 from vqad_lib.workflow.settings import configured, last_run
@@ -115,5 +116,6 @@ def _hardware() -> dict[str, object]:
             line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"system": f"{platform.system()} {platform.machine()}", "cpu": model, "cores": os.cpu_count(), "gpus": gpus}
+    gpus = [] if gpu_trouble() else [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    system = f"{platform.system()} {platform.machine()}"
+    return {"system": system, "cpu": model, "cores": usable_cores(), "gpus": gpus}

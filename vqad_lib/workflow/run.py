@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from vqad_lib.config import Profile
+from vqad_lib.cores import usable_cores
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.distributed import process
@@ -145,8 +146,8 @@ def open_run(
     """
     root = repository_root()
     loaded = configured(profile, seed=seed, perceptual=perceptual, replicate=replicate)
-    if loaded.threads_per_stage:
-        torch.set_num_threads(loaded.threads_per_stage)
+    # torch itself heeds OMP_NUM_THREADS and affinity, but no cgroup's quota
+    torch.set_num_threads(loaded.threads_per_stage or min(torch.get_num_threads(), usable_cores()))
     given = {"profile": profile, "dataset": dataset, "data-root": data_root, "seed": seed, "perceptual": perceptual}
     options = tuple(f"--{key}={value}" for key, value in (given | {"replicate": replicate}).items() if value != "")
     frames = load_frames(root, loaded, dataset, data_root)

@@ -17,19 +17,7 @@ from vqad_lib.data.sources import choose_dataset
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json
 from vqad_lib.losses.labels import SETTINGS
-
-
-def repository_root() -> Path:
-    """The folder that holds profiles/ and notebooks/: VQAD_ROOT, or the nearest one above the working folder.
-
-    Raises:
-        VqadError: there is none.
-    """
-    start = Path(os.environ.get("VQAD_ROOT") or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "profiles").is_dir() and (folder / "notebooks").is_dir():
-            return folder
-    raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")
+from vqad_lib.workflow.environment import repository_root
 
 
 def configured(profile: str, *, seed: int | str = "", perceptual: str = "", replicate: int | str = 0) -> Profile:

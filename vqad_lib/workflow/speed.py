@@ -5,7 +5,6 @@ does meets all of them alike.
 """
 
 import math
-import os
 import time
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 import torch
 
 from vqad_lib.config import SpeedConfig
+from vqad_lib.cores import usable_cores
 from vqad_lib.detectors.scoring import NO_THRESHOLD, RESTORATIONS, Detectors, Jobs
 from vqad_lib.progress import progress
 from vqad_lib.training.batches import to_unit_range
@@ -135,4 +135,4 @@ def machine(device: torch.device) -> str:
     """What the times were taken on, for the notes beneath a table."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU with {torch.get_num_threads()} of {os.cpu_count()} cores in use"
+    return f"CPU with {torch.get_num_threads()} of {usable_cores()} cores in use"
