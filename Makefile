@@ -16,6 +16,9 @@ JOBS ?=
 DEVICES ?=
 NETWORKS ?=
 PYTHON ?=
+# as they were typed, and through the environment: make keeps its hands off a $, the shell off quotes and backticks
+$(foreach setting,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS NETWORKS,\
+  $(eval override export $(setting) := $$(value $(setting))))
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
 ifeq ($(PYTHON),)
@@ -75,8 +78,8 @@ paper: GOAL := results
 fidelity: GOAL := measured
 paper fidelity: $(ENVIRONMENT)
 	@started=$$(date +%s); \
-	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
+	 $(PY) -m vqad_lib choose --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
+	   --seed="$$SEED" --seeds="$$SEEDS" --perceptual="$$PERCEPTUAL" --jobs="$$JOBS"; \
 	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); profile=$$(sed -n 's/^override PROFILE := //p' $(DERIVED)/run.mk); \
 	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) $(GOAL); \
 	 seconds=$$(( $$(date +%s) - started )); \
@@ -181,8 +184,8 @@ report: $(ENVIRONMENT)
 
 ## bench: measure seconds, images per second and memory, beside other libraries: reports/bench
 bench: $(ENVIRONMENT) $(EXTRAS)
-	@$(PY) -m vqad_lib bench --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --networks "$(NETWORKS)"
+	@$(PY) -m vqad_lib bench --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
+	  --seed="$$SEED" --perceptual="$$PERCEPTUAL" --networks="$$NETWORKS"
 
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
 data: $(ENVIRONMENT)
