@@ -17,6 +17,9 @@ DEVICES ?=
 NETWORKS ?=
 PYTHON ?=
 PYTEST_ARGS ?=
+# as they were typed, and through the environment: make keeps its hands off a $, the shell off quotes and backticks
+$(foreach setting,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS NETWORKS,\
+  $(eval override export $(setting) := $$(value $(setting))))
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
 ifeq ($(PYTHON),)
@@ -76,8 +79,8 @@ paper: GOAL := results
 fidelity: GOAL := measured
 paper fidelity: $(ENVIRONMENT)
 	@started=$$(date +%s); \
-	 $(PY) -m vqad_lib choose --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	   --seed "$(SEED)" --seeds "$(SEEDS)" --perceptual "$(PERCEPTUAL)" --jobs "$(JOBS)"; \
+	 $(PY) -m vqad_lib choose --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
+	   --seed="$$SEED" --seeds="$$SEEDS" --perceptual="$$PERCEPTUAL" --jobs="$$JOBS"; \
 	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); results=$$(sed -n 's/^override RESULTS := //p' $(DERIVED)/run.mk); \
 	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) $(GOAL); \
 	 seconds=$$(( $$(date +%s) - started )); \
@@ -182,8 +185,8 @@ report: $(ENVIRONMENT)
 
 ## bench: measure seconds, images per second and memory, beside other libraries
 bench: $(ENVIRONMENT) $(EXTRAS)
-	@$(PY) -m vqad_lib bench --profile "$(PROFILE)" --dataset "$(DATASET)" --data-root "$(DATA_ROOT)" \
-	  --seed "$(SEED)" --perceptual "$(PERCEPTUAL)" --networks "$(NETWORKS)"
+	@$(PY) -m vqad_lib bench --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
+	  --seed="$$SEED" --perceptual="$$PERCEPTUAL" --networks="$$NETWORKS"
 
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
 data: $(ENVIRONMENT)

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from vqad_lib.config_values import check_values, value_at
 from vqad_lib.errors import VqadError
+from vqad_lib.files import known_by_content
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -353,8 +354,13 @@ def profile_from_mapping(content: Any, *, source: str) -> Profile:
 def section_digest_source(profile: Profile, sections: list[str]) -> str:
     """Canonical JSON of some sections of a profile, for hashing what a stage depends on.
 
+    Files of weights are known by their content: neither another path nor a file put in the same place goes unnoticed.
+
     Args:
         sections: dotted field names, for example "data" or "training.vqvae".
     """
     whole = dataclasses.asdict(profile)
+    for owner, key in (("gan", "perceptual_weights"), ("baselines.dfkde", "weights")):
+        values = value_at(whole, owner)
+        values[key] = known_by_content(values[key])
     return json.dumps({section: value_at(whole, section) for section in sections}, sort_keys=True)

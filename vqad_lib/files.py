@@ -1,6 +1,7 @@
 """Writing files so that nothing is ever half-written: temporary name, flush to disk, rename."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -77,7 +78,27 @@ def digest_of_files(paths: list[Path], *, root: Path) -> str:
     """SHA-256 over the sorted relative names and contents of files; 64 hexadecimal digits."""
     total = hashlib.sha256()
     for path in sorted(paths):
-        total.update(str(path.relative_to(root)).encode())
+        total.update(os.fsencode(path.relative_to(root)))
         total.update(b"\0")
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
+
+
+def known_by_content(setting: str) -> str:
+    """What stands for a setting in a digest: the SHA-256 of the file that it names by an absolute path, else itself."""
+    path = Path(setting)
+    if not path.is_absolute() or not path.is_file():
+        return setting
+    status = path.stat()
+    return _digest_of_weights(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)  # weights are half a gigabyte, and a stage asks several times
+def _digest_of_weights(path: Path, _size: int, _mtime_ns: int) -> str:
+    return sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits, read piece by piece."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,9 +7,8 @@ import pytest
 import torch
 import torchvision
 
-from vqad_lib.baselines import resnet
 from vqad_lib.baselines.anomalib_models import anomalib_version, dfkde_scores, ganomaly_scores
-from vqad_lib.baselines.labels import weights_label
+from vqad_lib.baselines.labels import pca_components, weights_label
 from vqad_lib.baselines.pixel_statistics import fit_pixel_statistics
 from vqad_lib.baselines.resnet import load_backbone
 from vqad_lib.config import profile_from_mapping
@@ -89,13 +88,24 @@ def test_unusable_weights_are_one_line_that_names_the_setting(tmp_path, content)
     assert "\n" not in str(caught.value)
 
 
-def test_failed_download_is_one_line_that_names_the_setting(monkeypatch):
-    def offline(**_options):
+def test_failed_download_is_one_line_that_names_the_setting(tmp_path, monkeypatch):
+    def offline(*_arguments, **_options):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(resnet.torchvision.models, "resnet50", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(VqadError, match=r"cannot download .* resnet50 .* no route to host; set baselines\.dfkde"):
         load_backbone("resnet50", "imagenet")
+
+
+def test_cached_weights_that_are_broken_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url.split("/")[-1]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(VqadError, match=r"^baselines\.dfkde\.weights: .*delete it and run again") as caught:
+        load_backbone("resnet18", "imagenet")
+    assert str(file) in str(caught.value)
 
 
 def test_label_says_where_weights_come_from():
@@ -157,7 +167,26 @@ def test_dfkde_is_minus_the_log_of_anomalibs_density(profile_mapping, monkeypatc
 
 
 @needs_anomalib
-def test_dfkde_refuses_fewer_frames_than_components(profile_mapping):
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_few_images_are_enough(profile_mapping, n):
+    """README promises that five images of each class will do; of five, three or four are trained on."""
+    config = profile_from_mapping(profile_mapping, source="test").baselines
+    training, queries = bright_ones(n, level=100, seed=0), bright_ones(3, level=200, seed=1)
+    deep = replace(config.dfkde, pca_components=64)
+    for scores in (
+        dfkde_scores(training, queries, config=deep, seed=0, device=CPU),
+        ganomaly_scores(training, queries, config=config.ganomaly, seed=0, device=CPU),
+    ):
+        assert scores.shape == (3,)
+        assert np.isfinite(scores).all()
+
+
+def test_as_many_components_as_images_allow():
+    assert [pca_components(8, n) for n in (2, 8, 9, 100)] == [1, 7, 8, 8]
+
+
+@needs_anomalib
+def test_dfkde_refuses_a_single_frame(profile_mapping):
     config = profile_from_mapping(profile_mapping, source="test").baselines.dfkde
-    with pytest.raises(VqadError, match=r"baselines\.dfkde\.pca_components: 4 components need more"):
-        dfkde_scores(frames(4), frames(2), config=config, seed=0, device=CPU)
+    with pytest.raises(VqadError, match="DFKDE needs at least two training frames, got 1"):
+        dfkde_scores(frames(1), frames(2), config=config, seed=0, device=CPU)

@@ -46,6 +46,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.etag, self.cuts, self.ranges, self.status = content, '"v1"', 0, [], None
+        self.kind = "application/gzip"
         self.url = f"http://127.0.0.1:{self.server_address[1]}/archive.tar.gz"
 
 
@@ -65,6 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
         body = server.content[start:]
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", server.kind)
         if server.etag:
             self.send_header("ETag", server.etag)
         self.end_headers()
@@ -87,6 +89,50 @@ def server(tmp_path, monkeypatch):
     yield server
     server.shutdown()
     server.server_close()
+
+
+PAGE = b"<!DOCTYPE html><title>Sign in</title>"
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/gzip"])
+def test_a_sign_in_page_does_not_block_the_archive(tmp_path, server, kind):
+    archive, server.content, server.kind = server.content, PAGE, kind
+    with pytest.raises(
+        VqadError, match=r"gave a page \(text/html\)" if "html" in kind else "is not the archive, or not"
+    ):
+        download_ped2(tmp_path / "raw", url=server.url, size_bytes=None, sha256=None)
+    assert not list((tmp_path / "raw").glob("*.sha256")), "nothing is recorded that the true one would be held against"
+    server.content, server.kind, server.etag = archive, "application/gzip", '"v2"'
+    download_ped2(tmp_path / "raw", url=server.url, size_bytes=None, sha256=None)
+    assert (tmp_path / "raw" / "UCSDped2" / "Train" / "Train001" / "001.tif").read_bytes() == RANDOM
+
+
+def test_a_sign_in_page_leaves_what_has_arrived(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(download, "_ATTEMPTS", 1)
+    server.cuts, archive = 1, server.content
+    with pytest.raises(VqadError, match="broke off"):
+        download_ped2(tmp_path, url=server.url, size_bytes=None, sha256=None)
+    part = tmp_path / "UCSD_Anomaly_Dataset.tar.gz.part"
+    arrived = part.read_bytes()
+    server.content, server.kind, server.etag = PAGE, "text/html", None
+    with pytest.raises(VqadError, match="gave a page"):
+        download_ped2(tmp_path, url=server.url, size_bytes=None, sha256=None)
+    assert part.read_bytes() == arrived
+    server.content, server.kind, server.etag = archive, "application/gzip", '"v1"'
+    download_ped2(tmp_path, url=server.url, size_bytes=None, sha256=digest(archive))
+    assert server.ranges[-1] == f"bytes={len(arrived)}-"
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_page_saved_by_hand_is_put_aside_with_its_record(tmp_path, server, recorded):
+    archive = tmp_path / "UCSD_Anomaly_Dataset.tar.gz"
+    archive.write_bytes(PAGE)
+    if recorded:  # by an earlier version
+        archive.with_name(f"{archive.name}.sha256").write_text(digest(PAGE))
+    with pytest.raises(VqadError, match=r"is not the archive, .*renamed to .*\.rejected"):
+        download_ped2(tmp_path, url=server.url, size_bytes=None, sha256=None)
+    download_ped2(tmp_path, url=server.url, size_bytes=None, sha256=None)
+    assert archive.with_name(f"{archive.name}.sha256").read_text().split()[0] == digest(server.content)
 
 
 def digest(content):

@@ -1,7 +1,9 @@
 """The perceptual loss: eq. 14 recomputed from the network's features; where its weights may come from."""
 
+import hashlib
 import urllib.error
 from pathlib import Path
+from types import SimpleNamespace
 
 import lpips
 import numpy as np
@@ -88,14 +90,71 @@ def test_wrong_file_names_the_setting_and_the_network(tmp_path: Path, content: s
     assert "\n" not in str(caught.value)
 
 
-def test_failed_download_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object, **_kwargs: object) -> None:
-        raise urllib.error.URLError("Name or service not known")
+def cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torch looks for the ImageNet weights of squeezenet1_1."""
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    url = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
+    path = folder / "hub" / "checkpoints" / url.rsplit("/", 1)[-1]
+    path.parent.mkdir(parents=True)
+    return path
 
-    monkeypatch.setattr(lpips, "LPIPS", refuse)
-    with pytest.raises(VqadError, match=r"ImageNet weights of vgg16.*not known.*gan\.perceptual_weights") as caught:
-        PerceptualLoss(network="vgg", weights="imagenet")
+
+@pytest.mark.parametrize(
+    "error", [urllib.error.URLError("Name or service not known"), RuntimeError("invalid hash value: not known")]
+)
+def test_failed_download_names_setting_and_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise error
+
+    path = cached(tmp_path, monkeypatch)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(VqadError, match=r"ImageNet weights of squeezenet1_1.*not known.*gan\.perceptual_w") as caught:
+        PerceptualLoss(network="squeeze", weights="imagenet")
     assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["cut off", "empty", "a web page", "another network", "unreadable"])
+def test_broken_cache_is_named_and_not_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = cached(tmp_path, monkeypatch)
+    torch.save(torchvision.models.squeezenet1_0(weights=None).state_dict(), path)
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "unreadable":
+        path.mkdir()
+    else:
+        contents = {
+            "cut off": whole[:100_000],
+            "empty": b"",
+            "a web page": b"<!DOCTYPE html>",
+            "another network": whole,
+        }
+        path.write_bytes(contents[kind])
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_a, **_o: pytest.fail("downloaded again"))
+    with pytest.raises(VqadError) as caught:
+        PerceptualLoss(network="squeeze", weights="imagenet")
+    assert str(path) in str(caught.value)
+    assert ("delete it" if kind != "unreadable" else "make it readable") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = torchvision.models.squeezenet1_1(weights=None)
+    path = cached(tmp_path, monkeypatch)
+    torch.save(plain.state_dict(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    enum = torchvision.models.SqueezeNet1_1_Weights
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _name: SimpleNamespace(IMAGENET1K_V1=named))
+    named = SimpleNamespace(url=enum.IMAGENET1K_V1.url.rsplit("/", 1)[0] + f"/squeezenet-{digest[:8]}.pth")
+    path.rename(path.with_name(f"squeezenet-{digest[:8]}.pth"))
+    loss = PerceptualLoss(network="squeeze", weights="imagenet")
+    filled = [p for part in loss.distance.net.children() for p in part.parameters()]
+    assert len(filled) == len(list(plain.features.parameters()))
+    assert all(torch.equal(*pair) for pair in zip(filled, plain.features.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("network", "name"), [("alex", "alexnet"), ("squeeze", "squeezenet1_1")])

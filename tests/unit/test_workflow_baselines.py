@@ -1,5 +1,6 @@
 """The rows of Table 5 and the leak in time, on a tiny synthetic run with scores that are made up."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ from vqad_lib.config import profile_from_mapping
 from vqad_lib.data.frames import prepare_frames
 from vqad_lib.data.leak import nearest_training_frame
 from vqad_lib.data.leak_in_time import WHOLE_CLIP, nearest_beyond_gaps
+from vqad_lib.errors import VqadError
 from vqad_lib.reporting.leak_in_time import leak_in_time_figure
 from vqad_lib.workflow import baselines
-from vqad_lib.workflow.baselines import BY_ANOMALIB, baseline_scores
+from vqad_lib.workflow.baselines import BY_ANOMALIB, NOT_INSTALLED, baseline_scores
 from vqad_lib.workflow.leak_in_time import BY_GAP, LEFT_OUT, OTHER_SPLIT, gap_rows, left_out_rows
 from vqad_lib.workflow.results import NEAREST
 from vqad_lib.workflow.run import Run
 from vqad_lib.workflow.settings import configured
-from vqad_lib.workflow.table_5 import NOT_INSTALLED, best_detectors, scores_behind, table_5
+from vqad_lib.workflow.table_5 import best_detectors, scores_behind, table_5
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = ["VP", "VT", "GP", "GT"]
@@ -160,6 +162,58 @@ def test_table_5_with_scores_of_anomalib(run, monkeypatch):
     assert table.loc[["Ganomaly", "DFKDE"], "detector"].tolist() == list(BY_ANOMALIB)
     assert table.loc[["Ganomaly", "DFKDE"], "auroc"].between(0, 1).all()
     assert table["note"].tolist()[:6] == [""] * 5 + ["resnet18, random weights (not ImageNet)"]
+    few = replace(run.profile.baselines.dfkde, pca_components=500)
+    run = replace(run, profile=replace(run.profile, baselines=replace(run.profile.baselines, dfkde=few)))
+    n = int((run.subsets("paper") == "train").sum())
+    note = table_5(run, {"paper": made_up_scores(run, "paper")})["paper"].set_index("model").at["DFKDE", "note"]
+    assert note.endswith(f"; {n - 1} principal components, for there are {n} training images")
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        (
+            ImportError("libGL.so.1: cannot open shared object file"),
+            "not run: ImportError: libGL.so.1: cannot open shared",
+        ),
+        (OSError("no route to host"), "not run: OSError: no route to host"),
+        (RuntimeError("two\nlines"), "not run: RuntimeError: two"),
+        (VqadError("gan: /a/b.pth is no state dict"), "not run: gan: /a/b.pth is no state dict"),
+        (EOFError(), "not run: EOFError: EOFError"),
+    ],
+)
+def test_nothing_that_anomalib_does_stops_a_run(run, monkeypatch, error, note):
+    def fail(*_args: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(baselines, "anomalib_version", lambda: "1")
+    monkeypatch.setattr(baselines, "dfkde_scores", fail)
+    monkeypatch.setattr(baselines, "ganomaly_scores", lambda _t, queries, **_o: np.arange(len(queries)) * 1.0)
+    tables = table_5(run, {"paper": made_up_scores(run, "paper")})
+    table = tables["paper"].set_index("model")
+    assert table.at["DFKDE", "note"].startswith(note)
+    assert table.loc["DFKDE", ["detector", "f1", "auroc"]].isna().all()
+    assert np.isfinite(table.at["Ganomaly", "auroc"])
+    assert "DFKDE" not in scores_behind(run, tables["paper"], made_up_scores(run, "paper"), protocol="paper")
+
+
+def test_a_score_of_our_own_that_fails_is_an_error(run, monkeypatch):
+    monkeypatch.setattr(baselines, "nearest_training_frame", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        baseline_scores(run, name="nearest_frame", protocol="paper")
+
+
+def test_weights_of_the_backbone_are_known_by_their_content(run, tmp_path, monkeypatch):
+    path = tmp_path / "resnet.pth"
+    dfkde = replace(run.profile.baselines.dfkde, weights=str(path))
+    run = replace(run, profile=replace(run.profile, baselines=replace(run.profile.baselines, dfkde=dfkde)))
+    monkeypatch.setattr(baselines, "anomalib_version", lambda: "1")
+    scored = []
+    monkeypatch.setattr(baselines, "dfkde_scores", lambda _t, q, **_o: scored.append(1) or np.arange(len(q)) * 1.0)
+    for content in (b"first", b"first", b"other"):
+        path.write_bytes(content)
+        baseline_scores(run, name="dfkde", protocol="paper")
+    assert len(scored) == 2, "found again while the file is the same, made anew when it is not"
 
 
 # -- the leak in time ------------------------------------------------------------------------------------------------

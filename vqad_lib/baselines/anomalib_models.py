@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from vqad_lib.baselines.labels import pca_components
 from vqad_lib.baselines.resnet import load_backbone
 from vqad_lib.config import DfkdeConfig, GanomalyConfig
 from vqad_lib.errors import VqadError
@@ -73,7 +74,7 @@ def dfkde_scores(
     """Fit DFKDE and score frames: minus the log density of their features after PCA.
 
     Args:
-        training: (n, 3, s, s) uint8, normal frames, n > `config.pca_components`.
+        training: (n, 3, s, s) uint8, normal frames, n >= 2; of few images n - 1 components are taken.
         queries: (m, 3, s, s) uint8.
         seed: of a random backbone, and of which frames are kept beyond `config.max_training_points`.
 
@@ -84,18 +85,15 @@ def dfkde_scores(
         VqadError: too few training frames, or features that do not vary; see `load_backbone` too.
         ImportError: Anomalib is not installed.
     """
-    if len(training) <= config.pca_components:
-        raise VqadError(
-            f"baselines.dfkde.pca_components: {config.pca_components} components need more training frames than "
-            f"{len(training)}; lower it"
-        )
+    if len(training) < 2:
+        raise VqadError(f"DFKDE needs at least two training frames, got {len(training)}")
     with _quiet(seed):
         from anomalib.models import Dfkde
 
         model = Dfkde(
             backbone=load_backbone(config.backbone, config.weights),
             layers=("layer4",),  # averaged over positions this is the penultimate layer
-            n_pca_components=config.pca_components,
+            n_pca_components=pca_components(config.pca_components, len(training)),
             max_training_points=config.max_training_points,
             **_bare(Dfkde, training),
         )

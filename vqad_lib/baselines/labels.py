@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vqad_lib.errors import VqadError
+from vqad_lib.errors import VqadError, printable
 
 SETTINGS = ("imagenet", "random")
 ADVICE = (
@@ -27,4 +27,9 @@ def weights_file(weights: str) -> Path | None:
 def weights_label(backbone: str, weights: str) -> str:
     """What a result says of the backbone, for example "resnet50, random weights (not ImageNet)"."""
     kinds = {"imagenet": "ImageNet weights", "random": "random weights (not ImageNet)"}
-    return f"{backbone}, " + kinds.get(weights, f"ImageNet weights from {Path(weights).name}")
+    return f"{backbone}, " + kinds.get(weights, f"ImageNet weights from {printable(Path(weights).name)}")
+
+
+def pca_components(wanted: int, training_images: int) -> int:
+    """How many principal components so many images have: one fewer than images, for their mean is taken away."""
+    return min(wanted, training_images - 1)

@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from vqad_lib.data.unpack import PED2_FOLDER, extract_safely
+from vqad_lib.data.unpack import PED2_FOLDER, DamagedArchiveError, extract_safely
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.progress import progress
@@ -23,6 +23,7 @@ _CHUNK_BYTES = 2**20
 _ATTEMPTS = 5
 _TIMEOUT_S = 60
 _FIRST_PAUSE_S = 1.0  # doubles with every attempt
+_PAGES = ("text/html", "application/xhtml+xml")
 _ELSEWHERE = "or unpack a copy from elsewhere and set DATA_ROOT="
 
 
@@ -73,8 +74,14 @@ def download_ped2(raw_dir: Path, *, url: str, size_bytes: int | None, sha256: st
         raw_dir.mkdir(parents=True, exist_ok=True)
         if not archive.is_file():
             _fetch(url, archive, size_bytes)
-        _verify(archive, size_bytes, sha256)
-        extract_safely(archive, target)
+        digest = _verify(archive, size_bytes, sha256)
+        try:
+            extract_safely(archive, target)
+        except DamagedArchiveError as error:
+            _record(archive).unlink(missing_ok=True)  # it was this one's
+            _reject(archive, f"is not the archive, or not all of it: {error.__cause__ or error}")
+        # only of what was the archive: else a page would be the first download, with which the true one is compared
+        write_text(_record(archive), f"{digest}  {archive.name}\n")
     except OSError as error:
         raise VqadError(f"cannot write in {raw_dir}: {error.strerror or error}; free space, then run again") from error
     print(f"UCSD Ped2 is in {target}")
@@ -121,6 +128,8 @@ def _fetch_once(url: str, part: Path, size_bytes: int | None) -> None:
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(str(getattr(error, "reason", error))) from error
     with response:
+        if (kind := response.headers.get_content_type()) in _PAGES:  # before it takes the place of what is here
+            raise VqadError(f"{url} gave a page ({kind}) and no archive; sign in to your network first, {_ELSEWHERE}")
         resumed = response.status == 206 and _range_start(response) == offset
         if response.status != 200 and not resumed:
             part.unlink(missing_ok=True)
@@ -174,9 +183,13 @@ def _receive(response: http.client.HTTPResponse, part: Path, *, offset: int, tot
         raise _Interrupted(f"{received} of {total} bytes arrived")
 
 
-def _verify(archive: Path, size_bytes: int | None, sha256: str | None) -> None:
-    """Compare with what is expected, or else with what the first download was."""
-    record = archive.with_name(archive.name + ".sha256")
+def _record(archive: Path) -> Path:
+    return archive.with_name(archive.name + ".sha256")
+
+
+def _verify(archive: Path, size_bytes: int | None, sha256: str | None) -> str:
+    """Compare with what is expected, or else with what the first download was; the SHA-256."""
+    record = _record(archive)
     size = archive.stat().st_size
     if size_bytes is not None and size != size_bytes:
         _reject(archive, f"has {size} bytes but {size_bytes} are expected")
@@ -189,7 +202,7 @@ def _verify(archive: Path, size_bytes: int | None, sha256: str | None) -> None:
         first = (record.read_text(encoding="utf-8").split() or [""])[0]
         if digest != first:
             _reject(archive, f"has SHA-256 {digest} but the first download had {first} (delete {record} to accept it)")
-    write_text(record, f"{digest}  {archive.name}\n")
+    return digest
 
 
 def _digest(path: Path) -> str:

@@ -4,13 +4,14 @@ A second call hashes the source again, by content, and decodes nothing; how imag
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,13 @@ from vqad_lib.data import synthetic as walkway
 from vqad_lib.data.decode import decode_frame, decode_mask
 from vqad_lib.data.folder import read_folder
 from vqad_lib.data.sources import FrameRecord, FrameSource, locate_source
+from vqad_lib.data.survey import survey
 from vqad_lib.data.ucsd import read_ucsd
-from vqad_lib.errors import VqadError
+from vqad_lib.errors import VqadError, printable
 from vqad_lib.files import read_json, write_json
 from vqad_lib.progress import progress
 
-PREPARATION_VERSION = 1  # raise it when the same source would give other arrays
+PREPARATION_VERSION = 2  # raise it when the same source would give other arrays
 _BATCH_IMAGES = 256  # decoded and not yet written: bounds memory
 _STALE_S = 24 * 3600
 
@@ -44,6 +46,8 @@ class FrameSet:
             "folder"), label (0 normal, 1 anomalous), kind ("normal", "cart", "bike", "skater" if synthetic, else "").
         masks: (n, size, size) uint8, 1 where a pixel is anomalous; None if the source does not know.
         digest: SHA-256 of what the frames were made from, 64 hexadecimal digits.
+        notes: what a person should know of the files, a line each: how many of an image folder are used and why others
+            are not, and what had to be found out about their values.
     """
 
     dataset: str
@@ -52,6 +56,7 @@ class FrameSet:
     index: pd.DataFrame
     masks: np.ndarray | None
     digest: str
+    notes: tuple[str, ...] = ()
 
 
 def prepare_frames(
@@ -82,12 +87,13 @@ def prepare_frames(
         digest = _digest_of_source(source)
     folder = Path(cache_dir) / f"{dataset}_{size_px}_{digest[:12]}"
     if not _is_complete(folder, digest):
-        with _whole_folder(folder, digest) as temporary:
+        with _whole_folder(folder, digest) as (temporary, notes):
             if source is None:
                 _store_synthetic(temporary, synthetic, size_px)
             else:
-                _store_source(temporary, source, size_px)
-    return _load(folder, dataset=dataset, title=title, digest=digest)
+                notes += _store_source(temporary, source, size_px)
+    frames = _load(folder, dataset=dataset, title=title, digest=digest)
+    return frames if source is None else replace(frames, notes=source.notes + frames.notes)
 
 
 def _open_source(dataset: str, data_root: Path | None) -> tuple[FrameSource, str]:
@@ -100,7 +106,7 @@ def _open_source(dataset: str, data_root: Path | None) -> tuple[FrameSource, str
         raise VqadError(f"{root} has the layout {layout}, which is not data set {dataset}; set DATA_ROOT= accordingly")
     try:
         if layout == "folder":
-            return read_folder(root), f"image folder {root.name}"
+            return read_folder(root), f"image folder {printable(root.name)}"
         return read_ucsd(root, layout), "UCSD Ped2"
     except OSError as error:
         raise VqadError(f"cannot read {error.filename or root}: {error.strerror}; make it readable") from error
@@ -113,7 +119,7 @@ def _digest_of_source(source: FrameSource) -> str:
         digests = pool.map(_digest_of_file, paths, chunksize=1)
         total = hashlib.sha256()
         for path, digest in zip(paths, digests, strict=True):
-            total.update(str(path.relative_to(source.root)).encode() + b"\0" + digest)
+            total.update(os.fsencode(path.relative_to(source.root)) + b"\0" + digest)
     return total.hexdigest()
 
 
@@ -128,8 +134,10 @@ def _workers() -> int:
     return min(32, usable_cores())
 
 
-def _prepare_one(record: FrameRecord, size_px: int, has_masks: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    frame, size = decode_frame(record.path, size_px)
+def _prepare_one(
+    record: FrameRecord, white: int, size_px: int, has_masks: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    frame, size = decode_frame(record.path, size_px, white=white)
     if record.mask_path is None:
         return frame, np.zeros((size_px, size_px), dtype=np.uint8) if has_masks else None
     mask, mask_size = decode_mask(record.mask_path, size_px)
@@ -138,25 +146,31 @@ def _prepare_one(record: FrameRecord, size_px: int, has_masks: bool) -> tuple[np
     return frame, mask
 
 
-def _prepared(source: FrameSource, size_px: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _prepared(
+    source: FrameSource, whites: list[int], size_px: int
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     with ThreadPoolExecutor(_workers()) as pool:
         for start in range(0, len(source.records), _BATCH_IMAGES):
-            batch = source.records[start : start + _BATCH_IMAGES]
-            yield from pool.map(lambda record: _prepare_one(record, size_px, source.has_masks), batch)
+            batch = slice(start, start + _BATCH_IMAGES)
+            prepare = functools.partial(_prepare_one, size_px=size_px, has_masks=source.has_masks)
+            yield from pool.map(prepare, source.records[batch], whites[batch])
 
 
-def _store_source(folder: Path, source: FrameSource, size_px: int) -> None:
+def _store_source(folder: Path, source: FrameSource, size_px: int) -> list[str]:
+    """Write frames, masks and index; what a person should know of the values."""
     n = len(source.records)
+    whites, notes = survey([record.path for record in source.records], workers=_workers())
     with contextlib.ExitStack() as stack:
         frames = stack.enter_context(_npy(folder / "frames.npy", (n, 3, size_px, size_px)))
         masks = stack.enter_context(_npy(folder / "masks.npy", (n, size_px, size_px))) if source.has_masks else None
-        for frame, mask in progress(_prepared(source, size_px), what="prepare frames", total=n, unit="image"):
+        for frame, mask in progress(_prepared(source, whites, size_px), what="prepare frames", total=n, unit="image"):
             frames.write(frame.tobytes())
             if masks is not None:
                 masks.write(mask.tobytes())
     columns = ("image_id", "clip", "frame", "part", "label")
     index = pd.DataFrame({c: [getattr(record, c) for record in source.records] for c in columns}).assign(kind="")
     index.to_parquet(folder / "index.parquet")
+    return notes
 
 
 def _store_synthetic(folder: Path, config: SyntheticConfig, size_px: int) -> None:
@@ -175,8 +189,12 @@ def _npy(path: Path, shape: tuple[int, ...]) -> Iterator:
 
 
 @contextlib.contextmanager
-def _whole_folder(folder: Path, digest: str) -> Iterator[Path]:
-    """Yield a temporary folder that takes the name `folder`, with `meta.json`, only if the block ends well."""
+def _whole_folder(folder: Path, digest: str) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a temporary folder that takes the name `folder`, with `meta.json`, only if the block ends well.
+
+    What the block puts into the list is kept in `meta.json` as notes.
+    """
+    notes: list[str] = []
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +202,10 @@ def _whole_folder(folder: Path, digest: str) -> Iterator[Path]:
             if old == temporary or time.time() - old.stat().st_mtime > _STALE_S:  # left by a killed run
                 shutil.rmtree(old, ignore_errors=True)
         temporary.mkdir()
-        yield temporary
+        yield temporary, notes
         files = {path.name: _flushed_size(path) for path in temporary.iterdir()}
-        write_json(temporary / "meta.json", {"preparation": PREPARATION_VERSION, "digest": digest, "files": files})
+        meta = {"preparation": PREPARATION_VERSION, "digest": digest, "files": files, "notes": notes}
+        write_json(temporary / "meta.json", meta)
         if not _is_complete(folder, digest):  # another process may have been faster
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
@@ -228,6 +247,7 @@ def _load(folder: Path, *, dataset: str, title: str, digest: str) -> FrameSet:
             index=pd.read_parquet(folder / "index.parquet"),
             masks=np.load(masks, mmap_mode="r") if masks.is_file() else None,
             digest=digest,
+            notes=tuple(read_json(folder / "meta.json")["notes"]),
         )
     except (OSError, ValueError) as error:
         raise VqadError(f"cannot read prepared frames in {folder}: {error}; delete the folder and run again") from error

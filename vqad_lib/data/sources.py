@@ -4,6 +4,7 @@ Three layouts are known (data/README.md shows them): the official UCSD Ped2 arch
 with `ped2.mat`, and a user's own `normal/` and `abnormal/` images.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +36,16 @@ class FrameRecord:
 
 @dataclass(frozen=True)
 class FrameSource:
-    """All frames of one source, in order, and the label file beside them; `has_masks` if it knows anomalous pixels."""
+    """All frames of one source, in order, and the label file beside them.
+
+    `has_masks` if it knows anomalous pixels; `notes` is what a person should know of the files, a line each.
+    """
 
     root: Path
     records: list[FrameRecord]
     label_file: Path | None
     has_masks: bool
+    notes: tuple[str, ...] = ()
 
     def files(self) -> list[Path]:
         """Every file whose content matters: frames, masks, labels."""
@@ -116,7 +121,7 @@ def choose_dataset(preference: str, data_root: str, repository: Path) -> tuple[s
         ignored = f"; DATA_ROOT={data_root} is ignored" if data_root else ""
         return "synthetic", None, f"the synthetic walkway was asked for{ignored}."
     if data_root:
-        return _from_data_root(preference, Path(repository) / Path(data_root).expanduser())
+        return _from_data_root(preference, Path(repository) / os.path.expanduser(data_root))
     if preference == "folder":
         raise VqadError("data set folder needs DATA_ROOT= set to a folder with normal/ and abnormal/")
     return _from_repository(preference, Path(repository) / "data" / "raw")
@@ -127,6 +132,10 @@ def _from_data_root(preference: str, root: Path) -> tuple[str, Path, str]:
     dataset = _DATASET_OF_LAYOUT[layout]
     if preference not in ("auto", dataset):
         raise VqadError(f"DATA_ROOT={root} holds data set {dataset}, not {preference}; change one of the two")
+    try:
+        str(found).encode()  # notebooks carry it as text
+    except UnicodeEncodeError as error:
+        raise VqadError(f"DATA_ROOT={found} is not UTF-8; rename that folder") from error
     what = "an image folder" if dataset == "folder" else "UCSD Ped2"
     return dataset, found, f"DATA_ROOT={root} holds {what}."
 

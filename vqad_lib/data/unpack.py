@@ -13,14 +13,19 @@ from vqad_lib.progress import progress
 PED2_FOLDER = "UCSDped2"
 
 
+class DamagedArchiveError(VqadError):
+    """The archive is cut off, is no archive, or holds something else."""
+
+
 def extract_safely(archive: Path, target: Path) -> None:
     """Unpack the archive's `UCSDped2/` to `target`, which appears only when it is whole.
 
     Every member of the archive is checked, also those that are not unpacked.
 
     Raises:
-        VqadError: `target` exists, the archive is damaged or holds no `UCSDped2/`, or a member is a link or device, has
-            an absolute path or one with "..", or would land outside `target`; nothing is left behind.
+        DamagedArchiveError: the archive is damaged or holds no `UCSDped2/`.
+        VqadError: `target` exists, or a member is a link or device, has an absolute path or one with "..", or would land
+            outside `target`. Nothing is left behind.
     """
     if target.exists():
         raise VqadError(f"{target} exists already; delete it to unpack {archive} again")
@@ -31,10 +36,10 @@ def extract_safely(archive: Path, target: Path) -> None:
         with tarfile.open(archive, "r:gz") as tar:
             files = sum(_extract_member(tar, m, temporary, archive) for m in progress(tar, what="unpack", unit="file"))
         if not files:
-            raise VqadError(f"{archive} holds no files under {PED2_FOLDER}/; check its origin")
+            raise DamagedArchiveError(f"{archive} holds no files under {PED2_FOLDER}/; check its origin")
         os.replace(temporary, target)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise VqadError(f"{archive} is damaged ({error}); delete it and run again") from error
+        raise DamagedArchiveError(f"{archive} is damaged ({error}); delete it and run again") from error
     except OSError as error:
         raise VqadError(f"cannot unpack {archive}: {error.strerror or error}; free space, then run again") from error
     finally:

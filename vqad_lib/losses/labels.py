@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vqad_lib.errors import VqadError
+from vqad_lib.errors import VqadError, printable
 
 SETTINGS = ("imagenet", "random", "none")
 ADVICE = (
@@ -30,4 +30,6 @@ def perceptual_label(*, network: str, weights: str) -> str:
         return "no perceptual term"
     if weights == "random":
         return f"LPIPS {network}, random weights (not ImageNet)"
-    return f"LPIPS {network}, ImageNet weights" + ("" if weights == "imagenet" else f" from {Path(weights).name}")
+    return f"LPIPS {network}, ImageNet weights" + (
+        "" if weights == "imagenet" else f" from {printable(Path(weights).name)}"
+    )

@@ -6,16 +6,12 @@ distance then comes from random features, and every result carries that label. `
 """
 
 import warnings
-from pathlib import Path
 
 import lpips
-import torch
-import torchvision
 from torch import Tensor, nn
 
-from vqad_lib.errors import VqadError
-from vqad_lib.files import first_line
 from vqad_lib.losses.labels import ADVICE, weights_file
+from vqad_lib.losses.pretrained import pretrained
 
 NETWORKS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 
@@ -28,7 +24,8 @@ class PerceptualLoss(nn.Module):
         weights: "imagenet", "random", or the path of a torchvision state dict of that network.
 
     Raises:
-        VqadError: the weights cannot be downloaded, the file is absent or does not fit; the message names the setting.
+        VqadError: the weights cannot be downloaded, the file is absent, cut off or another network's; the message names
+            file and setting.
     """
 
     def __init__(self, *, network: str, weights: str) -> None:
@@ -48,29 +45,13 @@ class PerceptualLoss(nn.Module):
 
 
 def _load(network: str, weights: str) -> lpips.LPIPS:
-    if weights == "imagenet":
-        try:
-            return lpips.LPIPS(net=network, verbose=False)
-        except OSError as error:  # urllib's errors are OSErrors
-            raise VqadError(
-                f"cannot download the ImageNet weights of {NETWORKS[network]} for LPIPS: {error}; {ADVICE}"
-            ) from error
+    weights_file(weights)  # or an error
     model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
-    if (path := weights_file(weights)) is not None:
-        _fill_backbone(model, network, path)
+    if weights != "random":
+        plain = pretrained(NETWORKS[network], weights, setting="gan.perceptual_weights", advice=ADVICE)
+        # lpips cuts the same layers into slices, and keeps their numbers as names
+        layers = dict(plain.features.named_children())
+        for part in model.net.children():
+            for name, layer in part.named_children():
+                layer.load_state_dict(layers[name].state_dict())
     return model
-
-
-def _fill_backbone(model: lpips.LPIPS, network: str, path: Path) -> None:
-    plain = getattr(torchvision.models, NETWORKS[network])(weights=None)
-    try:
-        plain.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # unpickling fails in many ways; each means the same to the user
-        raise VqadError(
-            f"gan.perceptual_weights: {path} is no state dict of {NETWORKS[network]}: {first_line(error)}; {ADVICE}"
-        ) from error
-    # lpips cuts the same layers into slices, and keeps their numbers as names
-    layers = dict(plain.features.named_children())
-    for part in model.net.children():
-        for name, layer in part.named_children():
-            layer.load_state_dict(layers[name].state_dict())

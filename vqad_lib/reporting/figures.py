@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine, PlaceHolderLayoutEngine
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ FULL_NAMES = {
     "GP": "VQ-GAN + PixelSNAIL",
     "GT": "VQ-GAN + Transformer",
 }
+_NAME_LENGTH = 18  # characters that fit above an image
 FOOTER_IN = 0.24  # the strip at the bottom that `save_figure` writes in
 
 
@@ -112,7 +114,14 @@ def _add_footer(figure: Figure, text: str) -> None:
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, strip, 1, 1 - strip))
-    figure.text(0.008, strip * 0.3, text, fontsize=6, color="#666666", ha="left", va="bottom", gid="footer")
+    style = {"fontsize": 6, "color": "#666666", "ha": "left", "va": "bottom"}
+    figure.text(0.008, strip * 0.3, text, gid="footer", parse_math=False, **style)
+
+
+def name_image(axis: Axes, name: str, *, fontsize: float, pad: float) -> None:
+    """Write a name above an image: of a long line the end, which tells files apart; a $ is a $, not a formula."""
+    lines = [line if len(line) <= _NAME_LENGTH else f"…{line[1 - _NAME_LENGTH :]}" for line in name.split("\n")]
+    axis.set_title("\n".join(lines), fontsize=fontsize, pad=pad, parse_math=False)
 
 
 def image_grid(
@@ -151,7 +160,7 @@ def image_grid(
     for row_axes, (label, images) in zip(axes, rows.items(), strict=True):
         _draw_row(row_axes, label, images, largest)
     for axis, title in zip(axes[0], column_titles or [], strict=False):
-        axis.set_title(title, fontsize=8, pad=3)
+        name_image(axis, title, fontsize=8, pad=3)
     if maps:
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, largest), "magma")
         map_rows = [row for row, images in zip(axes, rows.values(), strict=True) if images.ndim == 3]

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.figures import FULL_NAMES, hand_laid_figure
+from vqad_lib.reporting.figures import FULL_NAMES, hand_laid_figure, name_image
 
 _WIDTH_IN = 7.8
 _LABELS_IN = 0.75
@@ -69,7 +69,7 @@ def _row(
     for axis, image in zip(axes, images, strict=True):
         axis.imshow(image.transpose(1, 2, 0))  # 3 H W -> H W 3
     for axis, title in zip(axes, titles, strict=False):
-        axis.set_title(title, fontsize=6.5, pad=2)
+        name_image(axis, title, fontsize=6.5, pad=2)
     if label:
         axes[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=5, fontsize=7.5)
 

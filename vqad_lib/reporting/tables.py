@@ -20,6 +20,8 @@ _TEXT_LABELS = ("profile", "dataset", "perceptual")
 SCORE_PREFIXES = ("f1", "auc", "auroc", "auprc", "reported_f1", "reported_auc")
 _BESIDE = ("f1", "auc", "seconds_per_image")
 _NOTES_MARK = "\nNotes: "
+# names of files and folders may hold what Markdown and HTML take for their own
+_MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*$|"}, "<": "&lt;", "&": "&amp;", "\n": " "})
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def save_table(
     title = name.replace("_", " ") if name is not None else f"Table {number}. {caption_record('table', number).text}"
     labelled = frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame])
     labelled = labelled.assign(**{column: getattr(labels, column) for column in LABEL_COLUMNS})
-    parts = [f"**{title}**", markdown_table(frame), f"*{labels.line()}*"]
+    parts = [f"**{title}**", markdown_table(frame), f"*{labels.line().translate(_MARKDOWN)}*"]
     if notes:
         parts.append(_NOTES_MARK.strip() + " " + " ".join(notes.split()))
     # the CSV last: whoever sees it may count on the Markdown
@@ -182,7 +184,7 @@ def markdown_table(frame: DataFrame) -> str:
     text = fold_intervals(frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame]))
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in text]
     lines = [[str(column) for column in text], ["---:" if number else "---" for number in numeric]]
-    lines += [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in text.to_numpy().tolist()]
+    lines += [[cell.translate(_MARKDOWN) for cell in row] for row in text.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

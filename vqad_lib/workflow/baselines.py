@@ -11,23 +11,28 @@ from vqad_lib.baselines.pixel_statistics import fit_pixel_statistics
 from vqad_lib.config import section_digest_source
 from vqad_lib.data.leak import nearest_training_frame
 from vqad_lib.detectors.scoring import NO_THRESHOLD
-from vqad_lib.files import atomic_path
+from vqad_lib.errors import VqadError, printable
+from vqad_lib.files import atomic_path, first_line
 from vqad_lib.training.batches import seed_from
 from vqad_lib.workflow.digests import code_digest, digest
 from vqad_lib.workflow.run import Run
 
 BY_ANOMALIB = ("ganomaly", "dfkde")
+NOT_INSTALLED = "not run: anomalib is not installed"
 WITHOUT_NETWORK = ("nearest_frame", "pixel_statistics")
 # what shapes a score beside data and split: sections of the profile, parts of vqad_lib
 _SHAPED_BY = {
     "ganomaly": (["baselines.ganomaly"], ["baselines/anomalib_models.py"]),
-    "dfkde": (["baselines.dfkde"], ["baselines/anomalib_models.py", "baselines/resnet.py"]),
+    "dfkde": (
+        ["baselines.dfkde"],
+        ["baselines/anomalib_models.py", "baselines/labels.py", "baselines/resnet.py", "losses/pretrained.py"],
+    ),
     "nearest_frame": ([], ["data/leak.py"]),
     "pixel_statistics": (["baselines.pixel_variance_floor"], ["baselines/pixel_statistics.py"]),
 }
 
 
-def baseline_scores(run: Run, *, name: str, protocol: str) -> pd.DataFrame | None:
+def baseline_scores(run: Run, *, name: str, protocol: str) -> pd.DataFrame | str:
     """Tidy scores of one baseline on validation and test frames; found again where they have been computed before.
 
     They are written to reports/<profile>/<data set>/scores/<split>/baseline_<name>.parquet too.
@@ -37,18 +42,25 @@ def baseline_scores(run: Run, *, name: str, protocol: str) -> pd.DataFrame | Non
         protocol: the split.
 
     Returns:
-        As `score_frames`, detector being the name and threshold_percentile -1; None where it needs Anomalib, that
-        is not installed, and it has not been run before.
+        As `score_frames`, detector being the name and threshold_percentile -1; of one by Anomalib that could not be
+        run, why not, in words.
 
     Raises:
-        VqadError: what trains it cannot; the message names the key of the profile.
+        VqadError: the scores cannot be written.
     """
     kept = _kept(run, name, protocol)
     if not kept.exists():
         if name in BY_ANOMALIB and not anomalib_version():
-            return None
+            return NOT_INSTALLED
+        try:
+            scored = _score(run, name, protocol)
+        except Exception as error:  # a comparison with other people's code never stops a run, whatever happens in there
+            if name not in BY_ANOMALIB:
+                raise
+            kind = "" if isinstance(error, VqadError) else f"{type(error).__name__}: "
+            return f"not run: {kind}{printable(first_line(error))}"
         with atomic_path(kept) as temporary:
-            _score(run, name, protocol).to_parquet(temporary, index=False)
+            scored.to_parquet(temporary, index=False)
     scores = pd.read_parquet(kept)
     with atomic_path(run.scores_path(protocol, "baseline", name)) as temporary:
         scores.to_parquet(temporary, index=False)

@@ -17,13 +17,13 @@ from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.data.splits import available_protocols, split_frames
 from vqad_lib.distributed import gpu_trouble
-from vqad_lib.errors import VqadError
-from vqad_lib.files import read_json, write_json, write_text
+from vqad_lib.errors import VqadError, printable
+from vqad_lib.files import known_by_content, read_json, write_json, write_text
 from vqad_lib.losses.labels import weights_file
 from vqad_lib.workflow import lock
 from vqad_lib.workflow.fidelity_choices import measurements
 from vqad_lib.workflow.launch import devices_to_start
-from vqad_lib.workflow.settings import absolute_folder, configured, load_frames, locate, results_name
+from vqad_lib.workflow.settings import absolute, configured, load_frames, locate, results_name
 
 # of the time of a run: what each further seed trains and scores; capacity and baselines are of the first alone
 SHARE_OF_A_SEED = 0.55
@@ -55,7 +55,7 @@ def choose(
     chosen, folder, reason = locate(root, loaded, dataset, data_root)
     job_count = asked_jobs or (1 if cuda else max(min(usable_cores(), 4) // devices, 1))
     print(f"profile   {name}: {why}")
-    print(f"data      {chosen}: {reason}")
+    print(f"data      {chosen}: {printable(reason)}")
     shown = f"{loaded.seed}" if seed_count == 1 else f"{loaded.seed} to {loaded.seed + seed_count - 1}"
     minutes = loaded.expected_minutes * (1 + SHARE_OF_A_SEED * (seed_count - 1))
     print(f"seed      {shown}; {job_count} notebook(s) at a time; about {round(minutes, 1):g} min")
@@ -73,6 +73,8 @@ def choose(
         "seed": str(loaded.seed),
         "seeds": str(seed_count),
         "perceptual": loaded.gan.perceptual_weights,
+        # so that make looks at the stages when another file lies at the same path
+        "weights": " ".join(map(known_by_content, (loaded.gan.perceptual_weights, loaded.baselines.dfkde.weights))),
         "data_digest": frames.digest,
         "results": results,
     }
@@ -97,6 +99,8 @@ def _prepared(root: Path, profile: Profile, dataset: str, folder: str) -> FrameS
     for protocol in available_protocols(dataset):
         options = {"seed": data.split_seed, "validation_clips": data.official_validation_clips}
         split_frames(frames.index, protocol=protocol, **options)
+    for note in frames.notes:
+        print(f"images    {note}")
     return frames
 
 
@@ -126,7 +130,7 @@ def _profile(root: Path, profile: str, dataset: str, data_root: str, trouble: st
     if profile:
         return profile, "as asked for by PROFILE=" + (f"; no usable CUDA device{but}" if trouble else "")
     try:
-        found = choose_dataset(dataset or "auto", absolute_folder(root, data_root), root)[0] == "ucsd_ped2"
+        found = choose_dataset(dataset or "auto", absolute(root, data_root), root)[0] == "ucsd_ped2"
     except VqadError:
         found = False  # the same call with the profile at hand reports it
     if found and trouble == "":

@@ -34,7 +34,7 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "", repl
     own = loaded.gan.perceptual_weights
     weights = perceptual or own
     if weights not in SETTINGS:
-        weights = str((repository_root() / Path(weights).expanduser()).resolve())
+        weights = absolute(repository_root(), weights)
     loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights))
     return _with_backbone_weights(loaded, weights if weights != own else "")
 
@@ -47,18 +47,20 @@ def _with_backbone_weights(profile: Profile, instead: str) -> Profile:
     dfkde = profile.baselines.dfkde
     weights = instead if {instead, dfkde.weights} <= set(BACKBONE_SETTINGS) else dfkde.weights
     if weights not in BACKBONE_SETTINGS:
-        weights = str((repository_root() / Path(weights).expanduser()).resolve())
+        weights = absolute(repository_root(), weights)
     return replace(profile, baselines=replace(profile.baselines, dfkde=replace(dfkde, weights=weights)))
 
 
 def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[str, Path | None, str]:
     """Which data set, where, and why; see `choose_dataset`."""
-    return choose_dataset(dataset or profile.data.dataset, absolute_folder(root, data_root), root)
+    return choose_dataset(dataset or profile.data.dataset, absolute(root, data_root), root)
 
 
-def absolute_folder(root: Path, folder: str) -> str:
-    """DATA_ROOT as an absolute path, relative ones from the repository; "" stays ""."""
-    return str((root / Path(folder).expanduser()).resolve()) if folder else ""
+def absolute(root: Path, path: str) -> str:
+    """A path that a person gave, made absolute: from the repository, ~ being the home; "" stays ""."""
+    given = root / path
+    # what is there may be named ~; os.path leaves a ~name that is nobody's home, where pathlib raises
+    return str((given if given.exists() else root / os.path.expanduser(path)).resolve()) if path else ""
 
 
 @functools.lru_cache(maxsize=2)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from vqad_lib.baselines.labels import weights_label
+from vqad_lib.baselines.labels import pca_components, weights_label
 from vqad_lib.evaluation.metrics import paper_protocol
 from vqad_lib.evaluation.results import paper_row, result_row
 from vqad_lib.reporting.tables import beside_paper
@@ -16,7 +16,6 @@ ROW_NAMES = {
     "nearest_frame": NEAREST,
     "pixel_statistics": "per-pixel mean and variance",
 }
-NOT_INSTALLED = "not run: anomalib is not installed"
 # the detectors that use both networks; of equals the first is taken
 _CANDIDATES = ("sample_wise", "light_pixel_wise", "pixel_wise")
 
@@ -73,12 +72,15 @@ def baseline_rows(run: Run, *, protocol: str) -> pd.DataFrame:
 def _rows(run: Run, names: tuple[str, ...], protocol: str) -> pd.DataFrame:
     dfkde = run.profile.baselines.dfkde
     notes = {"dfkde": weights_label(dfkde.backbone, dfkde.weights)}
+    training = int((run.subsets(protocol) == "train").sum())
+    if (components := pca_components(dfkde.pca_components, training)) < dfkde.pca_components:
+        notes["dfkde"] += f"; {components} principal components, for there are {training} training images"
     notes |= dict.fromkeys(WITHOUT_NETWORK, "no network, not in the paper")
     rows = []
     for name in names:
         title, tidy = ROW_NAMES[name], baseline_scores(run, name=name, protocol=protocol)
-        if tidy is None:
-            rows.append({"model": title, "note": NOT_INSTALLED})
+        if isinstance(tidy, str):
+            rows.append({"model": title, "note": tidy})
             continue
         validation, test = (tidy[tidy["split"] == split] for split in ("validation", "test"))
         what = f"{title}, {protocol}"
