@@ -1,22 +1,34 @@
 """Profiles: every number that a run depends on, read from one YAML file into frozen dataclasses.
 
-Unknown keys and wrong types are refused by name. A profile changes numbers, never code paths.
+Unknown keys, wrong types and values out of range are refused by name. A profile changes numbers, never code paths.
 """
 
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from vqad_lib.config_values import check_values, value_at
+from vqad_lib.config_values import NAME, check_together, odd, value_at
 from vqad_lib.errors import VqadError
 from vqad_lib.files import known_by_content
+from vqad_lib.profile_files import in_words, read_yaml
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
+Odd = Annotated[Count, AfterValidator(odd)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Percentile = Annotated[int, Field(ge=0, le=100)]
+Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=True)]  # .inf for none
+Text = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +36,10 @@ class SyntheticConfig:
     """The synthetic walkway: how many clips of how many frames."""
 
     __pydantic_config__ = _STRICT
-    train_clips: int
-    test_clips: int
-    frames_per_clip: int
-    seed: int
+    train_clips: Count
+    test_clips: Count
+    frames_per_clip: Count
+    seed: Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +48,9 @@ class DataConfig:
 
     __pydantic_config__ = _STRICT
     dataset: Literal["auto", "ucsd_ped2", "synthetic"]
-    image_size_px: int
-    split_seed: int
-    official_validation_clips: int
+    image_size_px: Count
+    split_seed: Seed
+    official_validation_clips: Count
     synthetic: SyntheticConfig
 
 
@@ -50,16 +62,16 @@ class AutoencoderConfig:
     """
 
     __pydantic_config__ = _STRICT
-    channels: tuple[int, ...]
-    residual_blocks: int
-    norm_groups: int
-    latent_dim: int
-    codebook_size: int
+    channels: Annotated[tuple[Count, ...], Field(min_length=2)]
+    residual_blocks: Count
+    norm_groups: Count
+    latent_dim: Count
+    codebook_size: Count
     codebook_update: Literal["gradient", "running_average"]
-    codebook_decay: float
+    codebook_decay: Annotated[float, Field(gt=0, lt=1)]
     codebook_init_from_data: bool
     restart_dead_codes: bool
-    beta: float
+    beta: Weight
     beta_scales: Literal["commitment", "codebook"]
     reconstruction: Literal["squared", "absolute"]
     loss_reduction: Literal["mean", "sum"]
@@ -70,17 +82,17 @@ class GanConfig:
     """What makes a VQ-VAE a VQ-GAN (eq. 13-16): discriminator, perceptual network, adaptive weight."""
 
     __pydantic_config__ = _STRICT
-    discriminator_channels: int
-    discriminator_layers: int
-    discriminator_start_epoch: int
-    discriminator_learning_rate_factor: float
+    discriminator_channels: Count
+    discriminator_layers: Count
+    discriminator_start_epoch: Whole
+    discriminator_learning_rate_factor: Positive
     adversarial: Literal["log", "hinge"]
     perceptual_network: Literal["vgg", "alex", "squeeze"]
-    perceptual_weights: str
-    perceptual_weight: float
-    adaptive_delta: float
-    adaptive_scale: float
-    adaptive_max: float
+    perceptual_weights: Text
+    perceptual_weight: Weight
+    adaptive_delta: Positive
+    adaptive_scale: Weight
+    adaptive_max: Limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +103,13 @@ class PixelSnailConfig:
     """
 
     __pydantic_config__ = _STRICT
-    channels: int
-    blocks: int
-    residual_blocks: int
-    kernel_px: int
-    heads: int
-    key_dim: int
-    dropout: float
+    channels: Count
+    blocks: Count
+    residual_blocks: Count
+    kernel_px: Annotated[Odd, Field(ge=3)]
+    heads: Count
+    key_dim: Count
+    dropout: Share
     attention_grid: Literal["whole", "half"]
 
 
@@ -109,10 +121,10 @@ class Gpt2Config:
     """
 
     __pydantic_config__ = _STRICT
-    layers: int
-    heads: int
-    width: int
-    dropout: float
+    layers: Count
+    heads: Count
+    width: Count
+    dropout: Share
     random_second_half: bool
 
 
@@ -121,15 +133,15 @@ class TrainingConfig:
     """One network's training: learning rate and stopping (section 4.1)."""
 
     __pydantic_config__ = _STRICT
-    learning_rate: float
-    batch_size: int
-    max_epochs: int
-    validate_every_epochs: int
-    patience: int
+    learning_rate: Positive
+    batch_size: Count
+    max_epochs: Count
+    validate_every_epochs: Count
+    patience: Whole
     precision: Literal["float32", "bfloat16"]
     compile: bool
-    adam_betas: tuple[float, float]
-    final_learning_rate_factor: float
+    adam_betas: tuple[Share, Share]
+    final_learning_rate_factor: Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,18 +171,18 @@ class DetectorConfig:
     """
 
     __pydantic_config__ = _STRICT
-    threshold_percentiles: tuple[int, ...]
-    n_restorations: int
+    threshold_percentiles: Annotated[tuple[Percentile, ...], Field(min_length=1)]
+    n_restorations: Count
     weights_over: Literal["restorations", "colour_channels"]
     weight_denominator: Literal["sum", "mean"]
-    weight_temperature: float
+    weight_temperature: Weight
     smooth_over: Literal["pixels", "pixels_and_restorations"]
-    min_pool_px: int
-    average_pool_px: int
-    map_limit: float
+    min_pool_px: Odd
+    average_pool_px: Odd
+    map_limit: Limit
     restoration_algorithm: Literal["fast", "jump_ahead", "plain", "measured"]
-    chunk_images: int
-    memory_budget_mb: float
+    chunk_images: Count
+    memory_budget_mb: Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,10 +190,10 @@ class EvaluationConfig:
     """Bootstrap intervals (section 7 of the design) and the operating point where validation has no anomalies."""
 
     __pydantic_config__ = _STRICT
-    bootstrap_resamples: int
-    bootstrap_seed: int
-    normal_quantile: float
-    unsupervised_percentile: int
+    bootstrap_resamples: Count
+    bootstrap_seed: Seed
+    normal_quantile: Annotated[float, Field(ge=0, le=1)]
+    unsupervised_percentile: Percentile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,13 +205,13 @@ class CapacityConfig:
     """
 
     __pydantic_config__ = _STRICT
-    latent_dims: tuple[int, ...]
-    codebook_sizes: tuple[int, ...]
-    latent_dim: int
-    codebook_size: int
-    large_latent_dim: int
-    large_codebook_size: int
-    max_epochs: int | None
+    latent_dims: Counts
+    codebook_sizes: Counts
+    latent_dim: Count
+    codebook_size: Count
+    large_latent_dim: Count
+    large_codebook_size: Count
+    max_epochs: Count | None
 
     @property
     def large(self) -> tuple[int, int]:
@@ -223,9 +235,9 @@ class SpeedConfig:
     """
 
     __pydantic_config__ = _STRICT
-    images: int
-    repeats: int
-    plain_seconds: float
+    images: Count
+    repeats: Count
+    plain_seconds: Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,11 +245,11 @@ class GanomalyConfig:
     """GANomaly as Anomalib has it (Table 5): training, width of its first layer, size of its latent vectors."""
 
     __pydantic_config__ = _STRICT
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    features: int
-    latent_dim: int
+    epochs: Count
+    learning_rate: Positive
+    batch_size: Annotated[Count, Field(ge=2)]
+    features: Count
+    latent_dim: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,9 +261,9 @@ class DfkdeConfig:
 
     __pydantic_config__ = _STRICT
     backbone: Literal["resnet18", "resnet50"]
-    weights: str
-    pca_components: int
-    max_training_points: int
+    weights: Text
+    pca_components: Annotated[Count, Field(ge=2)]
+    max_training_points: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +276,7 @@ class BaselinesConfig:
     __pydantic_config__ = _STRICT
     ganomaly: GanomalyConfig
     dfkde: DfkdeConfig
-    pixel_variance_floor: float
+    pixel_variance_floor: Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,18 +287,18 @@ class BenchmarkConfig:
     """
 
     __pydantic_config__ = _STRICT
-    threads: int
-    images: int
-    n_restorations: tuple[int, ...]
-    repeats: int
-    once_above_s: float
-    training_steps: int
-    curve_steps: int
-    curve_seeds: int
+    threads: Count
+    images: Count
+    n_restorations: Counts
+    repeats: Count
+    once_above_s: Weight
+    training_steps: Count
+    curve_steps: Count
+    curve_seeds: Count
     compile: bool
-    memory_images: tuple[int, ...]
-    scaling_images: tuple[int, ...]
-    scaling_grids: tuple[int, ...]
+    memory_images: Counts
+    scaling_images: Counts
+    scaling_grids: Counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,11 +306,11 @@ class Profile:
     """One profile; `profiles/<name>.yaml`, field for field."""
 
     __pydantic_config__ = _STRICT
-    name: str
+    name: Annotated[str, Field(pattern=NAME)]
     about: str
-    seed: int
-    expected_minutes: float
-    threads_per_stage: int
+    seed: Seed
+    expected_minutes: Positive
+    threads_per_stage: Whole
     data: DataConfig
     autoencoder: AutoencoderConfig
     gan: GanConfig
@@ -317,18 +329,16 @@ def load_profile(path: Path) -> Profile:
     """Read and check `profiles/<name>.yaml`.
 
     Raises:
-        VqadError: the file is missing or not YAML, a key is unknown or missing, a value has the wrong type; the
-            message names the file and the key.
+        VqadError: the file is missing, unreadable or not YAML; a key is unknown, missing or given twice; a value has
+            the wrong type or is out of range; `name` is not the file's. The message names the file and the key.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise VqadError(f"no profile at {path}: {error.strerror}; profiles there: {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VqadError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return profile_from_mapping(content, source=str(path))
+    profile = profile_from_mapping(read_yaml(path), source=str(path))
+    if profile.name != path.stem:
+        raise VqadError(
+            f'{path}: name: is "{profile.name}", but results lie under the name of the file; write name: "{path.stem}"'
+        )
+    return profile
 
 
 def profile_from_mapping(content: Any, *, source: str) -> Profile:
@@ -341,13 +351,10 @@ def profile_from_mapping(content: Any, *, source: str) -> Profile:
         # JSON mode: strict about types, yet a list is a tuple and 1 is a float
         profile = TypeAdapter(Profile).validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        problem = {"unexpected_keyword_argument": "unknown key", "missing": "missing key"}.get(
-            first["type"], f"{first['msg']}, got {first['input']!r}"
-        )
-        raise VqadError(f"{source}: {key}: {problem}; compare with profiles/demo.yaml") from error
-    check_values(profile, source)
+        raise VqadError(f"{source}: {in_words(error)}; compare with profiles/demo.yaml") from error
+    except (TypeError, ValueError) as error:  # what JSON has no notion of: a date as a key, an anchor within itself
+        raise VqadError(f"{source}: {error}; compare with profiles/demo.yaml") from error
+    check_together(profile, source)
     return profile
 
 

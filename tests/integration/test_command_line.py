@@ -180,7 +180,7 @@ def unknown_profile(_root: Path) -> tuple[list[str], str]:
 
 
 def seed_in_words(_root: Path) -> tuple[list[str], str]:
-    return ["--seed", "one"], "SEED must be a whole number, got 'one'"
+    return ["--seed", "one"], "SEED must be a whole number of 1 to 18 digits, got 'one'"
 
 
 def jobs_in_words(_root: Path) -> tuple[list[str], str]:

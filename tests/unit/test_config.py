@@ -63,7 +63,7 @@ def test_profile_is_frozen(profile_mapping: dict[str, Any]) -> None:
 
 
 def test_a_file_loads_as_its_mapping(profile_mapping: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
+    path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(profile_mapping))
     assert load_profile(path) == profile_from_mapping(profile_mapping, source="my.yaml")
 
@@ -138,8 +138,9 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("training.vqvae.batch_size", 0, "training.vqvae.batch_size"),
         ("training.gpt2.max_epochs", 0, "training.gpt2.max_epochs"),
         ("training.vqgan.validate_every_epochs", 0, "training.vqgan.validate_every_epochs"),
-        ("detectors.threshold_percentiles", [20, 101], "detectors.threshold_percentiles"),
-        ("detectors.threshold_percentiles", [], "evaluation.unsupervised_percentile"),
+        ("detectors.threshold_percentiles", [20, 101], "detectors.threshold_percentiles.1"),
+        ("detectors.threshold_percentiles", [], "detectors.threshold_percentiles"),
+        ("detectors.threshold_percentiles", [20, 90, 90], "detectors.threshold_percentiles"),
         ("detectors.n_restorations", 0, "detectors.n_restorations"),
         ("detectors.min_pool_px", 2, "detectors.min_pool_px"),
         ("detectors.average_pool_px", 0, "detectors.average_pool_px"),
@@ -155,7 +156,33 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("baselines.pixel_variance_floor", 0, "baselines.pixel_variance_floor"),
         ("benchmarks.repeats", 0, "benchmarks.repeats"),
         ("benchmarks.scaling_grids", [], "benchmarks.scaling_grids"),
-        ("benchmarks.memory_images", [100, 0], "benchmarks.memory_images"),
+        ("benchmarks.memory_images", [100, 0], "benchmarks.memory_images.1"),
+        ("seed", -1, "seed"),
+        ("seed", 2**63, "seed"),
+        ("name", "my profile", "name"),
+        ("name", "../tiny", "name"),
+        ("name", "", "name"),
+        ("threads_per_stage", -1, "threads_per_stage"),
+        ("autoencoder.channels", [8], "autoencoder.channels"),
+        ("autoencoder.codebook_decay", 1.0, "autoencoder.codebook_decay"),
+        ("autoencoder.beta", -1.0, "autoencoder.beta"),
+        ("autoencoder.latent_dim", 10**30, "autoencoder.latent_dim"),
+        ("gan.discriminator_layers", 3, "gan.discriminator_layers"),
+        ("gan.adaptive_delta", 0, "gan.adaptive_delta"),
+        ("gan.adaptive_max", float("nan"), "gan.adaptive_max"),
+        ("gan.perceptual_weights", "random", "gan.perceptual_network"),
+        ("pixelsnail.blocks", 0, "pixelsnail.blocks"),
+        ("training.vqgan.learning_rate", -1e-4, "training.vqgan.learning_rate"),
+        ("training.vqgan.learning_rate", float("nan"), "training.vqgan.learning_rate"),
+        ("training.vqgan.learning_rate", float("inf"), "training.vqgan.learning_rate"),
+        ("training.vqvae.patience", -1, "training.vqvae.patience"),
+        ("training.gpt2.adam_betas", [0.9, 1.0], "training.gpt2.adam_betas.1"),
+        ("training.gpt2.final_learning_rate_factor", -0.1, "training.gpt2.final_learning_rate_factor"),
+        ("detectors.map_limit", float("nan"), "detectors.map_limit"),
+        ("detectors.memory_budget_mb", float("inf"), "detectors.memory_budget_mb"),
+        ("capacity.max_epochs", 0, "capacity.max_epochs"),
+        ("capacity.latent_dims", [], "capacity.latent_dims"),
+        ("speed.plain_seconds", 0, "speed.plain_seconds"),
     ],
 )
 def test_value_that_nothing_can_be_built_from_is_named(
@@ -172,17 +199,125 @@ def test_anything_but_a_mapping_is_refused(content: Any) -> None:
 def test_missing_file_names_the_profiles_that_are_there(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / f"{name}.yaml").write_text("")
-    with pytest.raises(VqadError, match=r"no profile at .*absent\.yaml: No such file.*; profiles there: a, b$"):
+    with pytest.raises(VqadError, match=r"cannot read profile .*absent\.yaml: No such file.*; profiles there: a, b$"):
         load_profile(tmp_path / "absent.yaml")
 
 
-@pytest.mark.parametrize("content", [b"a: [1", b"a: b: c", b"caf\xe9: 1", b"\x00"])
-def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.yaml"
-    path.write_bytes(content)
-    with pytest.raises(VqadError, match=r"broken\.yaml is not valid YAML") as caught:
+def with_line(mapping: dict[str, Any], old: str, new: str) -> str:
+    """The mapping as YAML, one of its lines replaced."""
+    text = yaml.safe_dump(mapping, sort_keys=False)
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
+
+
+def refused_file(folder: Path, content: str | bytes) -> str:
+    """The message, without the path, with which `tiny.yaml` is refused."""
+    path = folder / "tiny.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(VqadError) as caught:
         load_profile(path)
-    assert "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message.removeprefix(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"a: [1", " is not valid YAML: line 1: "),
+        (b"a: b: c", " is not valid YAML: line 1: mapping values are not allowed here"),
+        (b"caf\xe9: 1", " is not valid YAML: 'utf-8' codec can't decode"),
+        (b"\x00", " is not valid YAML: unacceptable character"),
+        (
+            b"a:\n\tb: 1",
+            " is not valid YAML: line 2: found character '\\t' that cannot start any token; indent with spaces",
+        ),
+        (b"seed: 1\nabout: x\nseed: 2", " is not valid YAML: line 3: key seed is given twice"),
+        (b"gan:\n  x: 1\n  'x': 1", " is not valid YAML: line 3: key x is given twice"),
+        (b"seed: 010", " is not valid YAML: line 1: 010 is not a plain whole number; write its digits alone"),
+        (b"seed: 1:30", " is not valid YAML: line 1: 1:30 is not a plain whole number"),
+        (b"seed: " + 5000 * b"9", " is not valid YAML: Exceeds the limit"),
+        (5000 * b"[", " is not valid YAML: "),
+        (b"seed: 1\n---\nseed: 2", " is not valid YAML: line 2: but found another document"),
+        (b"seed: !!python/object:os.system 1", " is not valid YAML: line 1: could not determine a constructor"),
+        (b"a: &a [*a]", ": Circular reference detected"),
+        (b"2026-01-01: 1", ": keys must be str"),
+        (b"", ": (top level): must hold keys, each with its value, got None"),
+        (b"# nothing\n", ": (top level): must hold keys, each with its value, got None"),
+        (b"- name: tiny", ": (top level): must hold keys, each with its value, got [{'name': 'tiny'}]"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_refused_in_one_line(tmp_path: Path, content: bytes, problem: str) -> None:
+    assert refused_file(tmp_path, content).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "seed: 0\nexpected",
+            "seed: '0'\nexpected",
+            "seed: must be a valid integer, got '0'; write it without quotes;",
+        ),
+        ("name: tiny", "name: no", "name: must be a valid string, got False; put it in quotes;"),
+        ("name: tiny", "name: 007x", None),
+        (
+            "beta: 1.5",
+            "beta: 1e-4",
+            "autoencoder.beta: must be a valid number, got '1e-4'; write it without quotes, and 1e-4",
+        ),
+        ("beta: 1.5", "beta: 1,5", "autoencoder.beta: must be a valid number, got '1,5'"),
+        ("beta: 1.5", "beta:", "autoencoder.beta: must be a valid number, got None;"),
+        ("beta: 1.5", "beta: .nan", "autoencoder.beta: must be a finite number, got nan"),
+        ("beta: 1.5", "beta: -.inf", "autoencoder.beta: must be a finite number, got -inf"),
+        ("compile: false", "compile: 'yes'", "must be a valid boolean, got 'yes'; write it without quotes"),
+    ],
+)
+def test_slips_of_yaml_are_named_with_their_remedy(
+    profile_mapping: dict[str, Any], tmp_path: Path, old: str, new: str, problem: str | None
+) -> None:
+    profile_mapping["training"] = {name: dict(one) for name, one in profile_mapping["training"].items()}
+    for name in ("vqgan", "pixelsnail", "gpt2"):
+        profile_mapping["training"][name]["compile"] = True
+    profile_mapping["benchmarks"]["compile"] = True
+    message = refused_file(tmp_path, with_line(profile_mapping, old, new))
+    assert (problem or 'name: is "007x", but results lie under the name of the file; write name: "tiny"') in message
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_encodings_and_line_ends_of_other_systems_load(
+    profile_mapping: dict[str, Any], tmp_path: Path, encoding: str, end: str
+) -> None:
+    text = with_line(profile_mapping, "about: for the tests", "about: für die Prüfung")
+    (tmp_path / "tiny.yaml").write_bytes(text.replace("\n", end).encode(encoding))
+    assert load_profile(tmp_path / "tiny.yaml").about == "für die Prüfung"
+
+
+def test_anchors_merges_and_booleans_of_yaml_load(profile_mapping: dict[str, Any], tmp_path: Path) -> None:
+    training = profile_mapping.pop("training")["vqvae"]
+    text = yaml.safe_dump(profile_mapping) + "training:\n  vqvae: &one " + json.dumps(training)
+    text += "\n  vqgan: *one\n  pixelsnail: {<<: *one, patience: 7}\n  gpt2: {<<: *one, compile: yes}\n"
+    (tmp_path / "tiny.yaml").write_text(text)
+    loaded = load_profile(tmp_path / "tiny.yaml").training
+    assert loaded.vqgan == loaded.vqvae
+    assert (loaded.pixelsnail.patience, loaded.vqvae.patience) == (7, 5)
+    assert (loaded.gpt2.compile, loaded.vqvae.compile) == (True, False)
+
+
+def test_a_profile_is_named_as_its_file(profile_mapping: dict[str, Any], tmp_path: Path) -> None:
+    """A copy whose `name` was left would put its results over those of the original."""
+    path = tmp_path / "copy.yaml"
+    path.write_text(yaml.safe_dump(profile_mapping))
+    with pytest.raises(VqadError, match=r'copy\.yaml: name: is "tiny", but results lie under .*; write name: "copy"$'):
+        load_profile(path)
+
+
+def test_a_folder_in_place_of_a_profile_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").mkdir()
+    with pytest.raises(VqadError, match=r"^cannot read profile .*tiny\.yaml: Is a directory; profiles there: none$"):
+        load_profile(tmp_path / "tiny.yaml")
 
 
 def test_digest_source_holds_the_named_sections_only(profile_mapping: dict[str, Any]) -> None:

@@ -169,9 +169,12 @@ def test_changed_frame_changes_the_data_digest(root):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"profile": "huge"}, r"no profile at .*huge\.yaml: .*profiles there: demo, paper, smoke$"),
-        ({"seed": "one"}, r"^SEED must be a whole number, got 'one'$"),
-        ({"seed": "1.5"}, r"^SEED must be a whole number, got '1\.5'$"),
+        ({"profile": "huge"}, r"cannot read profile .*huge\.yaml: .*profiles there: demo, paper, smoke$"),
+        ({"seed": "one"}, r"^SEED must be a whole number of 1 to 18 digits, got 'one'$"),
+        ({"seed": "-3"}, r"^SEED must be a whole number of 1 to 18 digits, got '-3'$"),
+        ({"profile": "../smoke"}, r"^PROFILE must be the name of a file in profiles/ .*, got '\.\./smoke'$"),
+        ({"profile": "my profile"}, r"^PROFILE must be the name of a file in profiles/ .*, got 'my profile'$"),
+        ({"seed": "1.5"}, r"^SEED must be a whole number of 1 to 18 digits, got '1\.5'$"),
         ({"jobs": "many"}, r"^JOBS must be a whole number of at least 1, got 'many'$"),
         ({"jobs": "0"}, r"^JOBS must be a whole number of at least 1, got '0'$"),
         ({"jobs": "-2"}, r"^JOBS must be a whole number of at least 1, got '-2'$"),

@@ -1,9 +1,9 @@
 """The environment in which the project's programs and notebooks run: its own settings, and nothing of the user's.
 
 Python, Jupyter, IPython, matplotlib and git look for settings in environment variables and in the user's folders:
-another Python's kernels, start-up files, a style for figures, warnings as errors. Any of them can change a result or end
-a run. `own_environment` is the one place that says what passes. `python -m vqad_lib` enters it by itself; other programs
-that execute notebooks or tests do with
+another Python's kernels, start-up files, a style for figures, warnings as errors. Any of them can change a result or
+end a run. `own_environment` is the one place that says what passes. `python -m vqad_lib` enters it by itself; other
+programs that execute notebooks or tests do with
 
     python -m vqad_lib.workflow.environment MODULE [ARGUMENT ...]
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 from vqad_lib.errors import VqadError
 
 _HERE = Path(__file__).parent
-# Where packages and caches lie passes, and how a JupyterLab is reached; so does all that is not named: devices, threads,
-# TMPDIR, TORCH_HOME, LD_LIBRARY_PATH, proxies, certificates.
+# Where packages and caches lie passes, and how a JupyterLab is reached; so does all that is not named: devices,
+# threads, TMPDIR, TORCH_HOME, LD_LIBRARY_PATH, proxies, certificates.
 _LEFT_OUT = re.compile(
     r"PYTHON(?!PATH$|HOME$|USERBASE$|NOUSERSITE$|PYCACHEPREFIX$|DONTWRITEBYTECODE$|UNBUFFERED$).+"
     r"|JUPYTER(?!_TOKEN$|_PORT$|_ALLOW_INSECURE_WRITES$).*|JPY_.*|IPYTHON.*|IPYKERNEL.*"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vqad_lib.baselines.labels import SETTINGS as BACKBONE_SETTINGS
 from vqad_lib.config import Profile, load_profile
+from vqad_lib.config_values import check_name, check_together
 from vqad_lib.data.frames import FrameSet, prepare_frames
 from vqad_lib.data.sources import choose_dataset
 from vqad_lib.errors import VqadError
@@ -28,6 +29,7 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "", repl
     Args:
         replicate: the same with another training seed, so many after the given one; see `make SEEDS=`.
     """
+    check_name(profile)
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
     seed = loaded.seed if seed == "" else _as_seed(seed)
     loaded = replace(loaded, seed=seed + int(replicate))
@@ -36,6 +38,7 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "", repl
     if weights not in SETTINGS:
         weights = absolute(repository_root(), weights)
     loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights))
+    check_together(loaded, f"profile {profile} with PERCEPTUAL={perceptual}")
     return _with_backbone_weights(loaded, weights if weights != own else "")
 
 
@@ -108,7 +111,6 @@ def results_name(profile: Profile, frames: FrameSet) -> str:
 
 
 def _as_seed(seed: int | str) -> int:
-    try:
-        return int(seed)
-    except ValueError as error:
-        raise VqadError(f"SEED must be a whole number, got {seed!r}") from error
+    if not re.fullmatch("[0-9]{1,18}", str(seed)):
+        raise VqadError(f"SEED must be a whole number of 1 to 18 digits, got {seed!r}")
+    return int(seed)
