@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from vqad_lib.cores import usable_cores
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 from vqad_lib.workflow import choose as choose_module
@@ -28,7 +29,7 @@ def write_profiles(root: Path) -> None:
     """The names and preferences of the real profiles at the size of the smoke profile."""
     smoke = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
     smoke["data"] |= {
-        "image_size_px": 16,
+        "image_size_px": 32,
         "synthetic": {"train_clips": 2, "test_clips": 1, "frames_per_clip": 12, "seed": 0},
         "official_validation_clips": 1,
     }
@@ -57,7 +58,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "notebooks").mkdir(parents=True)
     write_profiles(root)
     monkeypatch.setenv("VQAD_ROOT", str(root))
-    monkeypatch.setattr(choose_module, "_has_cuda", lambda: False)
+    monkeypatch.setattr(choose_module, "_gpu_trouble", lambda: None)
     return root
 
 
@@ -71,7 +72,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_profile_follows_device_and_data(root, monkeypatch, capsys, cuda, ped2, profile, dataset, said):
-    monkeypatch.setattr(choose_module, "_has_cuda", lambda: cuda)
+    monkeypatch.setattr(choose_module, "_gpu_trouble", lambda: "" if cuda else None)
     if ped2:
         write_ped2(root / "data" / "raw" / "UCSDped2")
     settings = choose(root, **NOTHING)
@@ -81,7 +82,7 @@ def test_profile_follows_device_and_data(root, monkeypatch, capsys, cuda, ped2, 
     other = "PROFILE=demo" if profile == "paper" else "PROFILE=paper"
     assert lines[0].endswith(f"make paper {other}"), "how to get the other one"
     assert lines[1].startswith(f"data      {dataset}: ")
-    jobs = 1 if cuda else min(os.cpu_count(), 4)
+    jobs = 1 if cuda else min(usable_cores(), 4)
     assert lines[2] == f"seed      0; {jobs} notebook(s) at a time; about 12.5 min"
     assert settings == read_json(root / "data" / "derived" / "run.json")
 
@@ -92,14 +93,14 @@ def test_three_seeds_take_about_twice_as_long(root, capsys):
 
 
 def test_profile_that_was_asked_for(root, monkeypatch, capsys):
-    monkeypatch.setattr(choose_module, "_has_cuda", lambda: True)
+    monkeypatch.setattr(choose_module, "_gpu_trouble", lambda: "")
     write_ped2(root / "data" / "raw" / "UCSDped2")
     assert choose(root, **NOTHING | {"profile": "smoke"})["profile"] == "smoke"
     assert "profile   smoke: as asked for by PROFILE=" in capsys.readouterr().out
 
 
 def test_ped2_elsewhere_counts_for_the_choice(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(choose_module, "_has_cuda", lambda: True)
+    monkeypatch.setattr(choose_module, "_gpu_trouble", lambda: "")
     write_ped2(tmp_path / "elsewhere" / "UCSDped2")
     settings = choose(root, **NOTHING | {"data_root": "../elsewhere"})
     assert (settings["profile"], settings["dataset"]) == ("paper", "ucsd_ped2")
@@ -128,7 +129,7 @@ def test_run_files(root):
 
 
 def test_devices_share_the_cores_and_change_no_file_that_stages_depend_on(root, monkeypatch, capsys):
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(choose_module, "usable_cores", lambda: 4)
     alone = choose(root, **NOTHING)
     assert "override JOBS := 4\n" in (root / "data" / "derived" / "run.mk").read_text()
     assert "processes for each network" not in capsys.readouterr().out
@@ -277,21 +278,32 @@ def test_manifests_without_their_outputs_are_forgotten(root):
 
 
 @pytest.mark.parametrize(
-    ("script", "expected"),
+    ("script", "trouble"),
     [
-        ("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'", True),
-        ("echo 'No devices found'", False),
-        ("echo 'GPU access blocked by the operating system'; exit 9", False),
-        (None, False),
+        ("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'", "CUDA_VISIBLE_DEVICES= hides it"),
+        ("echo 'No devices found'", None),
+        ("echo 'GPU access blocked by the operating system'; exit 9", None),
+        (None, None),
     ],
-    ids=["device", "no device", "driver fails", "no driver"],
+    ids=["device that torch cannot use", "no device", "driver fails", "no driver"],
 )
-def test_asks_the_driver_for_a_device(tmp_path, monkeypatch, script, expected):
+def test_gpu_that_the_driver_lists_must_be_one_that_torch_can_use(root, tmp_path, monkeypatch, capsys, script, trouble):
+    monkeypatch.undo()
+    monkeypatch.setenv("VQAD_ROOT", str(root))
+    (tmp_path / "bin").mkdir()
     if script is not None:
-        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert choose_module._has_cuda() is expected
+        (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = choose_module._gpu_trouble()
+    if found == "this torch is built without CUDA":
+        trouble = found
+    assert found == trouble
+    write_ped2(root / "data" / "raw" / "UCSDped2")
+    assert choose(root, **NOTHING)["profile"] == "demo"
+    said = f"no usable CUDA device (nvidia-smi lists one, but {trouble}) here" if trouble else "no CUDA device here"
+    assert said in capsys.readouterr().out
 
 
 # -- the estimate ----------------------------------------------------------------------------------------------------
