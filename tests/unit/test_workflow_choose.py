@@ -115,7 +115,7 @@ def test_run_files(root):
     digest = settings.pop("data_digest")
     assert len(digest) == 64
     expected = {"profile": "smoke", "dataset": "synthetic", "data_root": "", "seed": "7", "perceptual": "none"}
-    assert settings == expected | {"seeds": "3", "results": "smoke/synthetic"}
+    assert settings == expected | {"seeds": "3", "results": "smoke/synthetic", "weights": "none random"}
     lines = (root / "data" / "derived" / "run.mk").read_text().splitlines()
     assert lines[5] == "override CAPACITY := 32/64 16/32 8/32 16/16"
     assert lines[6].startswith("override FIDELITY := restoration/paper restoration/official ")
