@@ -1,0 +1,158 @@
+"""What the documents say of profiles, code and committed results holds."""
+
+import ast
+import dataclasses
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from vqad_lib.config import load_profile
+from vqad_lib.models.gpt2 import Gpt2
+from vqad_lib.models.pixelsnail import CausalAttention
+from vqad_lib.reporting.paper_numbers import caption_record, reported
+from vqad_lib.workflow.fidelity_choices import every_choice
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENTS = ["README.md", "data/README.md", "docs/architecture.md", "docs/fidelity.md"]
+PAPER = load_profile(REPOSITORY / "profiles" / "paper.yaml")
+SECTIONS = {field.name for field in dataclasses.fields(PAPER) if dataclasses.is_dataclass(getattr(PAPER, field.name))}
+THEIRS = {"helper.py"}  # of the published code
+TABLES = "reports/demo/ucsd_ped2/tables"
+
+
+def text_of(document: str) -> str:
+    return (REPOSITORY / document).read_text(encoding="utf-8")
+
+
+def quoted(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def profile_keys(text: str) -> set[str]:
+    """Everything in backticks that begins with a section of a profile and a dot, without a value behind it."""
+    names = {name.split(":")[0] for name in quoted(text)}
+    return {name for name in names if name.split(".")[0] in SECTIONS and not re.search(r"[/ (]|\.(py|csv)$", name)}
+
+
+def committed(table: str) -> pd.DataFrame:
+    """A table of the repository; the test does not apply to results of one's own in its place."""
+    path = f"{TABLES}/{table}.csv"
+    if (
+        not shutil.which("git")
+        or subprocess.run(["git", "diff", "--quiet", "HEAD", "--", path], cwd=REPOSITORY).returncode
+    ):
+        pytest.skip("these are not the committed results")
+    return pd.read_csv(REPOSITORY / path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_keys_are_keys_of_a_profile(document):
+    whole = dataclasses.asdict(PAPER)
+    for key in profile_keys(text_of(document)):
+        values = [whole]
+        for name in key.split("."):
+            values = [v for value in values for v in (value.values() if name == "*" else [value[name]])]
+        assert values, key
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_are_named_are_there(document):
+    named = {n for n in quoted(text_of(document)) if re.fullmatch(r"[\w./-]+\.(py|ipynb|yaml|j2|css)", n)} - THEIRS
+    places = (REPOSITORY, REPOSITORY / "vqad_lib", *(REPOSITORY / "vqad_lib").iterdir(), REPOSITORY / "notebooks")
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
+def test_fidelity_names_the_keys_that_nothing_measures():
+    text = text_of("docs/fidelity.md")
+    table = text.split("## Where the published code differs from the paper")[1].split("\n## ")[0]
+    measured = {key for choice in every_choice(PAPER) for key in (*choice.changes, *choice.base)}
+    assert profile_keys(table) - measured == {"gan.adaptive_max"}
+    assert "that have a key, other than `gan.adaptive_max` (" in " ".join(text.split())
+
+
+def test_number_of_parameters_of_the_transformer():
+    with torch.device("meta"):
+        network = Gpt2(PAPER.gpt2, codebook_size=PAPER.autoencoder.codebook_size, grid=(8, 8))
+    assert f"{sum(p.numel() for p in network.parameters()):,} (notebook 01" in text_of("docs/fidelity.md")
+
+
+def test_which_captions_say_five_restorations():
+    assert [n for n in range(11, 19) if "N = 5" in caption_record("figure", n).text] == [12, 13, 14, 15]
+    assert "five restorations in 11-15, as the captions of 12-15 say" in text_of("docs/fidelity.md")
+
+
+def test_half_size_attention_shows_nothing_to_the_first_two_rows():
+    torch.manual_seed(0)
+    attention = CausalAttention(3, 3, heads=1, key_dim=2, half_size=True)
+    seen = attention(torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4))
+    assert torch.equal(seen[:, :, :2], torch.zeros(1, 2, 2, 4))
+    assert (seen[:, :, 2:] != 0).all()
+
+
+@pytest.mark.parametrize("package", ["data", "models", "losses", "training", "detectors", "baselines", "evaluation"])
+def test_science_does_not_import_workflow(package):
+    assert workflow_imports(package) == set()
+
+
+def test_reporting_imports_the_list_of_choices_alone():
+    assert workflow_imports("reporting") == {"vqad_lib.workflow.fidelity_choices"}
+    assert workflow_imports("workflow/fidelity_choices.py") == set()
+
+
+def workflow_imports(name: str) -> set[str]:
+    place = REPOSITORY / "vqad_lib" / name
+    found = set()
+    for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+    modules = {f"vqad_lib.workflow.{path.stem}" for path in (REPOSITORY / "vqad_lib" / "workflow").glob("*.py")}
+    return found & (modules | {"vqad_lib.workflow"})
+
+
+def test_numbers_of_stages(tmp_path):
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    sizes = " ".join(f"{dim}/{size}" for dim, size in load_profile(REPOSITORY / "profiles/demo.yaml").capacity.variants)
+    (tmp_path / "data" / "derived").mkdir(parents=True)
+    found = []
+    for splits in ("paper official", "paper"):
+        settings = {"PROFILE": "demo", "RESULTS": "demo/any", "PROTOCOLS": splits, "REPLICATES": "", "CAPACITY": sizes}
+        lines = [f"override {key} := {value}\n" for key, value in settings.items()]
+        (tmp_path / "data" / "derived" / "run.mk").write_text("".join(lines), encoding="utf-8")
+        printed = ["make", "-pn", "results", "PYTHON=python3"]
+        done = subprocess.run(printed, cwd=tmp_path, capture_output=True, text=True, check=False)
+        found.append(len(re.search(r"^STAGES := (.*)$", done.stdout, re.MULTILINE)[1].split()))
+    text = " ".join(text_of("docs/architecture.md").split())
+    said = f"that is {found[0]} stages with two splits and one seed; an image folder has one split and {found[1]}."
+    assert said in text
+
+
+def test_readme_shows_the_committed_table_6():
+    rows = committed("table_06")
+    for row in rows.itertuples():
+        paper = "" if pd.isna(row.reported_auc) else f"{row.reported_auc:.3f}"
+        area = f"{row.auroc:.3f} [{row.auroc_low:.3f}, {row.auroc_high:.3f}]"
+        line = f"| {row.model} | {paper} | {row.auc_paper_protocol:.3f} | {area} | {row.auroc_official:.3f} |"
+        assert line in text_of("README.md")
+    by_model = rows.set_index("model")["auroc"]
+    nearest = by_model.pop("nearest training frame")
+    assert nearest > by_model.max() - 0.005, "does as well as they do"
+
+
+def test_what_came_out_otherwise_is_in_the_committed_tables():
+    by_codebook, by_dimension = committed("table_04"), committed("table_03")
+    for ours in ("auc_paper_protocol", "auroc"):
+        assert by_codebook[ours].idxmax() == by_codebook["codebook_size"].idxmax()
+        assert by_dimension[ours].idxmin() == by_dimension["latent_dim"].idxmin()
+    assert reported(4)["auc"].iloc[-1] < reported(4)["auc"].iloc[0]
+    assert reported(3)["auc"].is_monotonic_decreasing
+    assert all(reported(table)["auc"].idxmax() == "GP" for table in (7, 8))
+    ganomaly = committed("table_05").set_index("model").loc["Ganomaly"]
+    assert ganomaly["auc_paper_protocol"] < ganomaly["reported_auc"] - 0.1
