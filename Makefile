@@ -1,6 +1,7 @@
 # vqad: `make help` lists the targets. Nothing here needs an active environment.
 SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
+# -p: neither BASH_ENV, nor functions, options or CDPATH that the user exports
+.SHELLFLAGS := -peu -o pipefail -c
 .DELETE_ON_ERROR:
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
@@ -17,12 +18,18 @@ DEVICES ?=
 NETWORKS ?=
 PYTHON ?=
 PYTEST_ARGS ?=
+ifeq ($(MAKELEVEL),0)
+$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS PYTHON PYTEST_ARGS,$(if $($(s)),\
+  $(if $(filter environment,$(origin $(s))),$(info note      $(s)=$($(s)) comes from the environment))))
+endif
 # as they were typed, and through the environment: make keeps its hands off a $, the shell off quotes and backticks
 $(foreach setting,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS NETWORKS,\
   $(eval override export $(setting) := $$(value $(setting))))
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
 ifeq ($(PYTHON),)
+# .venv holds all that is needed; in your own environment PYTHONPATH may be how vqad_lib is found
+unexport PYTHONPATH PYTHONHOME
   PY := .venv/bin/python
   ENVIRONMENT := .venv/.ready
   EXTRAS := .venv/.ready-extra
@@ -34,14 +41,15 @@ endif
 BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(shell \
   $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
 
+# a MODULE as `python -m` runs it, in this project's environment and not the user's; `python -m vqad_lib` needs no help
+OWN = $(PY) -m vqad_lib.workflow.environment
+
 DERIVED := data/derived
 # when this sitting began; `paper` sets it anew, `make results` by itself is a sitting too
 VQAD_STARTED ?= $(shell date +%s)
 export VQAD_STARTED := $(VQAD_STARTED)
 export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
-export PYTHONHASHSEED := 0
-export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: help paper results fidelity measured test smoke nbval check-resume lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
@@ -55,21 +63,24 @@ help:
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
 	@echo '          NETWORKS=auto|trained|random (of make bench)  PYTEST_ARGS="..." (of make test, for unit and integration tests)'
 
+# into .venv, and what the lock says: of the user's pip only where packages come from
+PIP := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_NO_BINARY -u PIP_ONLY_BINARY \
+  -u PIP_NO_DEPS -u PIP_DRY_RUN .venv/bin/python -m pip install --disable-pip-version-check --no-user
+
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
 	@echo 'setup     making .venv and installing the locked packages (about 6.5 GB on Linux, 2 to 6 minutes)'
 	@test -x .venv/bin/python || $(BASE_PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock \
+	@$(PIP) --quiet --require-hashes -r requirements.lock \
 	  & pid=$$!; start=$$SECONDS; while kill -0 $$pid 2>/dev/null; do sleep 1; \
 	  (( (SECONDS - start) % 20 )) || echo "setup     $$((SECONDS - start)) s, installed so far: $$(du -sh .venv | cut -f1)B of about 6.5 GB"; done; wait $$pid
-	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
-	@.venv/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
+	@$(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 # other people's networks, for comparisons; without them the rest is measured all the same
 .venv/.ready-extra: requirements-extra.lock .venv/.ready
 	@echo 'setup     adding MONAI and Anomalib to .venv, for comparisons (about 0.4 GB, half a minute)'
-	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-extra.lock \
+	@$(PIP) --quiet --require-hashes -r requirements-extra.lock \
 	  && touch $@ || echo 'note      could not add them; their rows will be left out' >&2
 
 # -- results ---------------------------------------------------------------------------------------------------------
@@ -77,12 +88,14 @@ help:
 paper: GOAL := results
 ## fidelity: measure what each choice of docs/fidelity.md does to the numbers; trains some twenty networks more
 fidelity: GOAL := measured
+# -jN of the command line or of MAKEFLAGS in the environment; JOBS= goes before it, and -j alone would start all at once
+SLOTS = $(if $(JOBS),,$(filter-out -j,$(filter -j%,$(MAKEFLAGS))))
 paper fidelity: $(ENVIRONMENT)
 	@started=$$(date +%s); \
 	 $(PY) -m vqad_lib choose --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
-	   --seed="$$SEED" --seeds="$$SEEDS" --perceptual="$$PERCEPTUAL" --jobs="$$JOBS"; \
+	   --seed="$$SEED" --seeds="$$SEEDS" --perceptual="$$PERCEPTUAL" --jobs="$(if $(SLOTS),$(SLOTS:-j%=%),$$JOBS)"; \
 	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); results=$$(sed -n 's/^override RESULTS := //p' $(DERIVED)/run.mk); \
-	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$jobs) $(GOAL); \
+	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(SLOTS),,-j$$jobs) $(GOAL); \
 	 seconds=$$(( $$(date +%s) - started )); \
 	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$results/index.html"
 
@@ -194,13 +207,13 @@ data: $(ENVIRONMENT)
 
 ## lab: explore in JupyterLab
 lab: $(ENVIRONMENT)
-	@$(PY) -m jupyterlab --notebook-dir=notebooks
+	@$(OWN) jupyterlab --notebook-dir=notebooks
 
 # -- checks ----------------------------------------------------------------------------------------------------------
 ## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval
 test: lint
 	@echo 'test      1/3 unit and integration tests (about 4 minutes)'
-	@VQAD_DEVICES= $(PY) -m pytest $(PYTEST_ARGS) tests
+	@VQAD_DEVICES= $(OWN) pytest $(PYTEST_ARGS) tests
 	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
 	@$(MAKE) --no-print-directory smoke
 	@echo 'test      3/3 the committed notebooks against their stored outputs (about 3 minutes)'
@@ -209,17 +222,19 @@ test: lint
 smoke: $(ENVIRONMENT)
 	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= SEEDS= PERCEPTUAL=
 
+# progress bars stay out of the notebooks
+QUIET = VQAD_PROGRESS_FILE="$$PWD/$(DERIVED)/.progress"
 nbval: $(ENVIRONMENT)
-	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
+	@$(QUIET) $(OWN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
 
 ## check-resume: make paper killed in training and scoring and gone on with, against an unbroken run (about 10 minutes)
 check-resume: $(ENVIRONMENT)
-	@VQAD_SLOW=1 $(PY) -m pytest tests/integration/test_make_resume.py
+	@VQAD_SLOW=1 $(OWN) pytest tests/integration/test_make_resume.py
 
 ## notebooks: execute the committed notebooks with the smoke profile and store their outputs
 notebooks: $(ENVIRONMENT)
-	@VQAD_PROGRESS_FILE=$$(mktemp -d)/progress $(PY) -m jupyter nbconvert --log-level=WARN --ExecutePreprocessor.record_timing=False \
+	@$(QUIET) $(OWN) nbconvert --log-level=WARN --ExecutePreprocessor.record_timing=False \
 	  --to notebook --inplace --execute notebooks/*.ipynb
 
 ## lint: ruff, both check and format

@@ -55,19 +55,19 @@ class Process:
         """
         import torch
 
-        if gpu_trouble():
-            return torch.device("cpu")
         visible = torch.cuda.device_count()
+        index = self.local_rank % max(visible, 1)
+        if gpu_trouble(index):
+            return torch.device("cpu")
+        if self.size == 1:
+            return torch.device("cuda")
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's; srun can show each process its own device
         if here > visible or self.local_rank >= visible > 1:
             raise VqadError(
                 f"{max(here, self.local_rank + 1)} processes on a machine with {visible} CUDA device(s); "
                 "start one per device (DEVICES=, --nproc-per-node, --ntasks-per-node)"
             )
-        index = self.local_rank % visible
-        if gpu_trouble(index):
-            return torch.device("cpu")
-        return torch.device("cuda", index) if self.size > 1 else torch.device("cuda")
+        return torch.device("cuda", index)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Which process this is, by torchrun's and srun's environment; shares of a batch by hand; errors in one line."""
 
 import os
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -89,12 +90,62 @@ def test_each_process_has_a_device_of_its_own(environment, monkeypatch, local_ra
     environment({"LOCAL_WORLD_SIZE": str(started_here)})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setattr(distributed, "gpu_trouble", lambda _index: "")
     me = Process(local_rank, 4, local_rank)
     if expected:
         assert me.device == torch.device(expected)
     else:
         with pytest.raises(VqadError, match=rf"processes on a machine with {visible} CUDA device\(s\)"):
             _ = me.device
+
+
+class OldDriver:
+    """torch.cuda.is_available with a driver that is too old."""
+
+    def __call__(self) -> bool:
+        warnings.warn("The driver on your system is too old. Please update it", stacklevel=1)
+        return False
+
+
+def no_kernel(*_: object, **__: object) -> None:
+    raise RuntimeError("CUDA error: no kernel image is available for execution\nand more lines")
+
+
+@pytest.mark.parametrize(
+    ("available", "ones", "built_for", "visible", "expected"),
+    [
+        (lambda: False, None, None, None, "this torch is built without CUDA"),
+        (lambda: False, None, "13.0", "", "CUDA_VISIBLE_DEVICES= hides it"),
+        (lambda: False, None, "13.0", "-1", "CUDA_VISIBLE_DEVICES=-1 hides it"),
+        (lambda: False, None, "13.0", "0", "torch finds none"),
+        (OldDriver(), None, "13.0", None, "torch cannot use it: The driver on your system is too old"),
+        (
+            lambda: True,
+            no_kernel,
+            "13.0",
+            None,
+            "torch cannot compute on it: CUDA error: no kernel image is available for execution",
+        ),
+        (lambda: True, lambda n, **_: torch.zeros(n), "13.0", None, ""),
+    ],
+    ids=["CPU build", "hidden", "hidden by -1", "none", "old driver", "old GPU", "works"],
+)
+def test_a_gpu_counts_if_torch_can_compute_on_it(
+    environment, monkeypatch, available, ones, built_for, visible, expected
+):
+    environment({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    monkeypatch.setattr(torch.cuda, "is_available", available)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch, "ones", ones)
+    distributed.gpu_trouble.cache_clear()
+    try:
+        assert distributed.gpu_trouble() == expected
+        with warnings.catch_warnings(action="ignore"):
+            assert Process().device == torch.device("cpu" if expected else "cuda"), "where networks run"
+    finally:
+        distributed.gpu_trouble.cache_clear()
 
 
 @pytest.mark.parametrize(

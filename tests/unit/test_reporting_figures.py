@@ -13,7 +13,7 @@ from pandas import DataFrame
 from PIL import Image
 
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.figures import COLOURS, image_grid, save_figure, use_style
+from vqad_lib.reporting.figures import COLOURS, hand_laid_figure, image_grid, save_figure, use_style
 from vqad_lib.reporting.histograms import score_histograms
 from vqad_lib.reporting.tables import Labels
 
@@ -52,6 +52,33 @@ def test_same_figure_same_bytes(tmp_path):
     assert first.read_bytes() == again.read_bytes()
     assert first.with_suffix(".pdf").read_bytes() == again.with_suffix(".pdf").read_bytes()
     assert b"CreationDate" not in first.with_suffix(".pdf").read_bytes()
+
+
+USERS = {
+    "image.origin": "lower",
+    "savefig.bbox": "tight",
+    "savefig.facecolor": "black",
+    "axes.prop_cycle": "cycler('color', 'k')",
+}
+USERS |= {"path.sketch": (1, 100, 2), "font.family": "serif", "pdf.compression": 0, "agg.path.chunksize": 10}
+
+
+def test_figures_are_the_same_whatever_the_user_set(tmp_path):
+    """By a matplotlibrc or by hand, and with no use_style of one's own, as in a script that uses the library."""
+    images = np.arange(2 * 3 * 8 * 8, dtype=np.uint8).reshape(2, 3, 8, 8)
+    draw = {
+        "images": lambda: image_grid({"row": images, "map": np.ones((2, 8, 8))}),
+        "scores": lambda: score_histograms(scores(), xlabel="score"),
+        "by hand": lambda: hand_laid_figure(2, 1),
+    }
+    for name, function in draw.items():
+        found = []
+        for settings in ({}, USERS, {"text.usetex": True}):
+            mpl.rcdefaults()
+            mpl.rcParams.update(settings)
+            path = save_figure(function(), number=4, labels=LABELS, folder=tmp_path)
+            found.append(path.read_bytes() + path.with_suffix(".pdf").read_bytes())
+        assert found[0] == found[1] == found[2], name
 
 
 def test_footer_carries_the_labels(tmp_path):

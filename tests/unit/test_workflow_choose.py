@@ -13,7 +13,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from vqad_lib.cores import usable_cores
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 from vqad_lib.workflow import choose as choose_module
@@ -62,17 +61,28 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+HIDDEN = "CUDA_VISIBLE_DEVICES= hides it"
+
+
 @pytest.mark.parametrize(
-    ("cuda", "ped2", "profile", "dataset", "said"),
+    ("trouble", "ped2", "profile", "dataset", "said"),
     [
-        (True, True, "paper", "ucsd_ped2", "a CUDA device and UCSD Ped2 are here; the small one: make paper PROFILE="),
-        (True, False, "demo", "synthetic", "no UCSD Ped2 here, and both are needed"),
-        (False, True, "demo", "ucsd_ped2", "no CUDA device here, and both are needed"),
-        (False, False, "demo", "synthetic", "no CUDA device and UCSD Ped2 here, and both are needed"),
+        ("", True, "paper", "ucsd_ped2", "a CUDA device and UCSD Ped2 are here; the small one: make paper PROFILE="),
+        ("", False, "demo", "synthetic", "no UCSD Ped2 here, and both are needed"),
+        (None, True, "demo", "ucsd_ped2", "no CUDA device here, and both are needed"),
+        (None, False, "demo", "synthetic", "no CUDA device and UCSD Ped2 here, and both are needed"),
+        (
+            HIDDEN,
+            True,
+            "demo",
+            "ucsd_ped2",
+            f"no usable CUDA device (nvidia-smi lists one, but {HIDDEN}) here, and both are needed",
+        ),
     ],
 )
-def test_profile_follows_device_and_data(root, monkeypatch, capsys, cuda, ped2, profile, dataset, said):
-    monkeypatch.setattr(choose_module, "_gpu_trouble", lambda: "" if cuda else None)
+def test_profile_follows_device_and_data(root, monkeypatch, capsys, trouble, ped2, profile, dataset, said):
+    monkeypatch.setattr(choose_module, "_gpu_trouble", lambda: trouble)
+    monkeypatch.setattr(choose_module, "usable_cores", lambda: 3)
     if ped2:
         write_ped2(root / "data" / "raw" / "UCSDped2")
     settings = choose(root, **NOTHING)
@@ -82,7 +92,7 @@ def test_profile_follows_device_and_data(root, monkeypatch, capsys, cuda, ped2, 
     other = "PROFILE=demo" if profile == "paper" else "PROFILE=paper"
     assert lines[0].endswith(f"make paper {other}"), "how to get the other one"
     assert lines[1].startswith(f"data      {dataset}: ")
-    jobs = 1 if cuda else min(usable_cores(), 4)
+    jobs = 1 if trouble == "" else 3
     assert lines[2] == f"seed      0; {jobs} notebook(s) at a time; about 12.5 min"
     assert settings == read_json(root / "data" / "derived" / "run.json")
 
@@ -277,33 +287,32 @@ def test_manifests_without_their_outputs_are_forgotten(root):
     assert [path.name for path in manifests.iterdir()] == ["00_whole.json"]
 
 
+def test_profile_asked_for_says_that_the_gpu_is_not_used(root, monkeypatch, capsys):
+    monkeypatch.setattr(choose_module, "_gpu_trouble", lambda: HIDDEN)
+    choose(root, **NOTHING | {"profile": "smoke"})
+    expected = f"as asked for by PROFILE=; no usable CUDA device (nvidia-smi lists one, but {HIDDEN})"
+    assert capsys.readouterr().out.splitlines()[0] == f"profile   smoke: {expected}"
+
+
 @pytest.mark.parametrize(
-    ("script", "trouble"),
+    ("script", "expected"),
     [
-        ("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'", "CUDA_VISIBLE_DEVICES= hides it"),
+        ("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'", HIDDEN),
         ("echo 'No devices found'", None),
         ("echo 'GPU access blocked by the operating system'; exit 9", None),
         (None, None),
     ],
-    ids=["device that torch cannot use", "no device", "driver fails", "no driver"],
+    ids=["device", "no device", "driver fails", "no driver"],
 )
-def test_gpu_that_the_driver_lists_must_be_one_that_torch_can_use(root, tmp_path, monkeypatch, capsys, script, trouble):
-    monkeypatch.undo()
-    monkeypatch.setenv("VQAD_ROOT", str(root))
-    (tmp_path / "bin").mkdir()
+def test_asks_torch_only_of_a_gpu_that_the_driver_lists(tmp_path, monkeypatch, script, expected):
+    asked = []
+    monkeypatch.setattr(choose_module, "gpu_trouble", lambda: asked.append(1) or HIDDEN)
     if script is not None:
-        (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    found = choose_module._gpu_trouble()
-    if found == "this torch is built without CUDA":
-        trouble = found
-    assert found == trouble
-    write_ped2(root / "data" / "raw" / "UCSDped2")
-    assert choose(root, **NOTHING)["profile"] == "demo"
-    said = f"no usable CUDA device (nvidia-smi lists one, but {trouble}) here" if trouble else "no CUDA device here"
-    assert said in capsys.readouterr().out
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert choose_module._gpu_trouble() == expected
+    assert bool(asked) is (expected is not None)
 
 
 # -- the estimate ----------------------------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """Figures of the benchmarks, each from its table alone."""
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from pandas import DataFrame
 
-from vqad_lib.reporting.figures import COLOURS
+from vqad_lib.reporting.figures import COLOURS, subplots
 from vqad_lib.workflow.stages import PRIORS
 
 ALGORITHM_COLOURS = {"plain": COLOURS["anomalous"], "fast": COLOURS["normal"]}
@@ -18,7 +17,7 @@ _AXIS_TITLES = {"images": "images", "n_restorations": "restorations per image", 
 def restoration_figure(rows: DataFrame) -> Figure:
     """How many times faster, over the percentile of the threshold: a panel per prior, a line per number N."""
     priors = list(dict.fromkeys(rows["prior"]))
-    figure, axes = plt.subplots(1, len(priors), figsize=(7.6, 3.2), squeeze=False)
+    figure, axes = subplots(1, len(priors), figsize=(7.6, 3.2), squeeze=False)
     for axis, prior in zip(axes[0], priors, strict=True):
         for n, line in rows[rows["prior"] == prior].groupby("n_restorations"):
             axis.plot(line["percentile"], line["ratio"], marker="o", markersize=4, label=f"N = {n}")
@@ -38,7 +37,7 @@ def restoration_figure(rows: DataFrame) -> Figure:
 def detectors_figure(rows: DataFrame) -> Figure:
     """Images per second, logarithmic: a group of bars per detector, a bar per combination."""
     table = rows.pivot_table(index="detector", columns="model", values="images_per_s", sort=False)
-    figure, axis = plt.subplots(figsize=(7.6, 0.55 * len(table) + 1.6))
+    figure, axis = subplots(figsize=(7.6, 0.55 * len(table) + 1.6))
     width = 0.8 / len(table.columns)
     for i, model in enumerate(table.columns):
         known = table[model].dropna()
@@ -55,7 +54,7 @@ def detectors_figure(rows: DataFrame) -> Figure:
 
 def curves_figure(curves: DataFrame) -> Figure:
     """Loss over steps: a line per settings and seed."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.4))
+    figure, axis = subplots(figsize=(6.4, 3.4))
     for settings, style in (("plain", "-"), ("fast", "--")):
         for seed, curve in curves.groupby("seed"):
             label = f"{settings}, one line per seed" if seed == curves["seed"].min() else None
@@ -70,7 +69,7 @@ def curves_figure(curves: DataFrame) -> Figure:
 
 def memory_figure(rows: DataFrame) -> Figure:
     """Peak memory beyond what was there before scoring, over the number of images."""
-    figure, axis = plt.subplots(figsize=(5.2, 3.2))
+    figure, axis = subplots(figsize=(5.2, 3.2))
     axis.plot(rows["images"], rows["peak_increase_mib"], marker="o", color=COLOURS["normal"])
     axis.set_xscale("log")
     axis.set_xticks(rows["images"], [f"{n:,}" for n in rows["images"]])
@@ -85,7 +84,7 @@ def scaling_figure(rows: DataFrame, exponents: DataFrame) -> Figure:
     """Seconds over each axis, both logarithmic: a row per prior; the legend has the fitted exponents."""
     priors, names = list(dict.fromkeys(rows["prior"])), list(dict.fromkeys(rows["axis"]))
     size_in = (8.6, 2.6 * len(priors) + 0.4)
-    figure, axes = plt.subplots(len(priors), len(names), figsize=size_in, squeeze=False)
+    figure, axes = subplots(len(priors), len(names), figsize=size_in, squeeze=False)
     for row, prior in zip(axes, priors, strict=True):
         for axis, name in zip(row, names, strict=True):
             here = (rows["prior"] == prior) & (rows["axis"] == name)
@@ -113,7 +112,7 @@ def _draw_growth(axis: Axes, rows: DataFrame, exponents: dict[str, float]) -> No
 
 def ceiling_figure(rows: DataFrame) -> Figure:
     """A bar per phase: its percentage of the measured ceiling."""
-    figure, axis = plt.subplots(figsize=(6.8, 0.34 * len(rows) + 1.2))
+    figure, axis = subplots(figsize=(6.8, 0.34 * len(rows) + 1.2))
     at = np.arange(len(rows))
     axis.barh(at, 100 * rows["fraction"], color=COLOURS["normal"])
     axis.set_yticks(at, rows["phase"] + ", " + rows["network"])

@@ -3,10 +3,11 @@
 import math
 
 import matplotlib as mpl
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
+
+from vqad_lib.reporting.figures import subplots
 
 _NOT_TERMS = ("monitored", "loss", "adaptive_weight", "adversarial")
 
@@ -26,7 +27,7 @@ def training_curves(curves: DataFrame, *, network: str, title: str, uniform_nats
     game = {"generator": f"train_{network}_adversarial", "discriminator": "train_discriminator_loss"}
     game = game if set(game.values()) <= set(curves) else {}
     panels = 1 + bool(terms) + bool(game)
-    figure, axes = plt.subplots(1, panels, figsize=(4.5 if panels == 1 else 3.4 * panels, 2.7), squeeze=False)
+    figure, axes = subplots(1, panels, figsize=(4.5 if panels == 1 else 3.4 * panels, 2.7), squeeze=False)
     _draw_monitored(axes[0, 0], curves, network, uniform_nats)
     axes[0, 0].set(title=title, ylabel="loss" if uniform_nats is None else "nats per code")
     if terms:

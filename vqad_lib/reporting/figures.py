@@ -73,11 +73,18 @@ def use_style() -> None:
     )
 
 
+def subplots(*arguments: object, **options: object) -> tuple[Figure, object]:
+    """`pyplot.subplots` in this style, which every figure of the package begins with, used in a notebook or not."""
+    use_style()
+    return plt.subplots(*arguments, **options)
+
+
 def hand_laid_figure(width_in: float, height_in: float) -> Figure:
     """A figure whose axes stand where they are put; the lowest `FOOTER_IN` are the footer's.
 
     A place holder, for with no layout engine at all matplotlib falls back on the default's once it has saved.
     """
+    use_style()
     return plt.figure(figsize=(width_in, height_in + FOOTER_IN), layout=PlaceHolderLayoutEngine(True, True))
 
 
@@ -155,7 +162,7 @@ def image_grid(
         max(4.2, columns * cell_in + 1.2 + 0.7 * bool(maps)),
         len(rows) * cell_in * height / width + 0.35 + FOOTER_IN,
     )
-    figure, axes = plt.subplots(len(rows), columns, figsize=size_in, squeeze=False, layout="compressed")
+    figure, axes = subplots(len(rows), columns, figsize=size_in, squeeze=False, layout="compressed")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     for row_axes, (label, images) in zip(axes, rows.items(), strict=True):
         _draw_row(row_axes, label, images, largest)

@@ -1,10 +1,9 @@
 """Differences with their intervals, a line each, on both sides of zero: a forest plot."""
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from vqad_lib.reporting.figures import COLOURS
+from vqad_lib.reporting.figures import COLOURS, subplots
 
 _SPLITS = {"paper": (COLOURS["VT"], "o"), "official": (COLOURS["GT"], "s")}
 
@@ -18,7 +17,7 @@ def forest(rows: pd.DataFrame, *, xlabel: str) -> Figure:
     """
     names = (rows["detector"].str.replace("_", " ") + ": " + rows["comparison"]).drop_duplicates().tolist()
     place = {name: -i for i, name in enumerate(names)}
-    figure, axis = plt.subplots(figsize=(6.2, 0.6 + 0.42 * len(names)))
+    figure, axis = subplots(figsize=(6.2, 0.6 + 0.42 * len(names)))
     for offset, (protocol, (colour, marker)) in zip((0.12, -0.12), _SPLITS.items(), strict=True):
         part = rows[rows["protocol"] == protocol]
         if part.empty:

@@ -2,14 +2,13 @@
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pandas import DataFrame
 
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.figures import COLOURS, FULL_NAMES
+from vqad_lib.reporting.figures import COLOURS, FULL_NAMES, subplots
 
 
 def score_histograms(
@@ -36,7 +35,7 @@ def score_histograms(
     models += [name for name in dict.fromkeys(scores["model"]) if name not in models]
     columns = min(2, len(models))
     rows = -(-len(models) // columns)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         rows, columns, figsize=(3.6 * columns, 2.2 * rows + 0.6), sharex=True, squeeze=False, layout="constrained"
     )
     values = scores["score"].to_numpy(dtype=float)

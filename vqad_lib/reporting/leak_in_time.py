@@ -2,13 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.figures import COLOURS
+from vqad_lib.reporting.figures import COLOURS, subplots
 
 _MARKERS = {"VP": "o", "VT": "o", "GP": "s", "GT": "s", "Ganomaly": "D", "DFKDE": "D", "nearest training frame": "v"}
 _OTHER_MARKER = "^"
@@ -27,7 +26,7 @@ def leak_in_time_figure(rows: DataFrame, *, left_out: str, by_gap: str, other_sp
     curve, groups, official = (rows[rows["view"] == view] for view in (left_out, by_gap, other_split))
     if curve.empty or groups.empty:
         raise VqadError("the leak in time needs AUROC with training frames left out, and by gap")
-    figure, (left, right) = plt.subplots(
+    figure, (left, right) = subplots(
         1, 2, figsize=(7.6, 3.8), sharey=True, layout="constrained", width_ratios=[1, 1.15]
     )
     _draw_curve(left, curve, official)

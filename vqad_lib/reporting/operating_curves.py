@@ -1,7 +1,6 @@
 """ROC and precision-recall curves of several models, one row of panels for each split (beside Figures 6-8)."""
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -9,7 +8,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.metrics import check_scores
-from vqad_lib.reporting.figures import COLOURS
+from vqad_lib.reporting.figures import COLOURS, subplots
 
 _COLUMNS = {"model", "label", "score"}
 _UNIT = np.linspace(0, 1, 6)
@@ -32,9 +31,7 @@ def operating_curves(scores: dict[str, DataFrame]) -> Figure:
     """
     if not scores:
         raise VqadError("operating curves need the scores of one split at least")
-    figure, axes = plt.subplots(
-        len(scores), 2, figsize=(7.2, 4.1 * len(scores) + 0.1), squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(len(scores), 2, figsize=(7.2, 4.1 * len(scores) + 0.1), squeeze=False, layout="constrained")
     for (split, frame), (roc, pr) in zip(scores.items(), axes, strict=True):
         missing = _COLUMNS - set(frame.columns)
         if missing:

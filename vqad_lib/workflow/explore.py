@@ -15,6 +15,7 @@ from vqad_lib.data.samples import anomalous_examples, frame_kinds
 from vqad_lib.detectors.chunks import surprise
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
+from vqad_lib.reporting.figures import subplots
 from vqad_lib.training.batches import to_uint8, to_unit_range
 from vqad_lib.workflow import stages
 from vqad_lib.workflow.run import Run
@@ -125,7 +126,7 @@ def open_explorer(run: Run, *, protocol: str = "paper") -> Explorer:
 
 def draw(look: Look, *, method: str) -> Figure:
     """The frame, its first restoration and its heatmap, with the numbers above."""
-    figure, axes = plt.subplots(1, 3, figsize=(8.2, 3.1), layout="constrained")
+    figure, axes = subplots(1, 3, figsize=(8.2, 3.1), layout="constrained")
     changed = ", ".join(map(str, look.replaced))
     titles = ["original", "reconstruction", "heatmap (0 to 1)"]
     if method in RESTORATIONS:
