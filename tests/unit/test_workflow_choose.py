@@ -393,20 +393,22 @@ def test_what_is_used_of_a_folder_is_said(root, capsys):
         ]
 
 
-@pytest.mark.parametrize(
-    "name", ['it\'s $HOME `x` "q"', "~", "~nobody", "-v", "<b>&amp;", "a\nb", "…" * 80, "trailing "]
-)
+ODD = ['it\'s $HOME `x` "q"', "~", "~nobody", "-v", "<b>&amp;", "a\nb", pytest.param("x" * 250, id="long"), "trailing "]
+
+
+@pytest.mark.parametrize("name", ODD)
 def test_a_data_folder_of_any_name(root, name, capsys):
-    write_ped2(root / name / "UCSDped2")
-    settings = choose(root, **NOTHING | {"profile": "smoke", "dataset": "ucsd_ped2", "data_root": f"{name}/"})
-    assert settings["data_root"] == f"{name}/UCSDped2"
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    for kind in ("normal", "abnormal"):
+        (root / name / kind).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (16, 16), 40 * i).save(root / name / kind / f"{i}.png")
+    settings = choose(root, **NOTHING | {"profile": "smoke", "dataset": "folder", "data_root": f"{name}/"})
+    assert settings["data_root"] == name
+    assert re.fullmatch(r"smoke/folder_[A-Za-z0-9_-]{1,80}", settings["results"])
+    assert len(capsys.readouterr().out.splitlines()) == 5
     # and the stages find it again
-    assert choose(root, **NOTHING | settings_asked(settings))["data_digest"] == settings["data_digest"]
-
-
-def settings_asked(settings: dict[str, str]) -> dict[str, str]:
-    return {key: settings[key] for key in ("profile", "dataset", "data_root")}
+    again = {key: settings[key] for key in ("profile", "dataset", "data_root")}
+    assert choose(root, **NOTHING | again) == settings
 
 
 def test_a_data_folder_that_is_not_utf_8_is_refused_in_one_line(root):
