@@ -18,7 +18,7 @@ from PIL import Image
 from vqad_lib.files import read_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SIZE_PX = 16
+SIZE_PX = 32
 
 
 @pytest.fixture

@@ -1,8 +1,13 @@
 """The cache of prepared frames, decoding of every mode, and the user's own image folder."""
 
+import io
 import json
+import os
+import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -11,9 +16,15 @@ from vqad_lib.config import SyntheticConfig
 from vqad_lib.data.decode import decode_frame, decode_mask
 from vqad_lib.data.folder import read_folder
 from vqad_lib.data.frames import prepare_frames
+from vqad_lib.data.samples import frame_titles
 from vqad_lib.data.sources import detect_layout
 from vqad_lib.errors import VqadError
 from vqad_lib.files import digest_of_files
+from vqad_lib.reporting.comparison import html_table
+from vqad_lib.reporting.figures import image_grid, save_figure
+from vqad_lib.reporting.tables import Labels, markdown_table
+
+LABELS = Labels(profile="tiny", dataset=r"image folder $\frac{1}$ <b>", perceptual="", seed=0)
 
 SYNTHETIC = SyntheticConfig(train_clips=1, test_clips=1, frames_per_clip=4, seed=0)
 
@@ -74,6 +85,112 @@ def test_folder_errors_name_the_file(tmp_path):
     (root / "normal" / "b.png").unlink()
     with pytest.raises(VqadError, match="normal holds no images"):
         read_folder(root)
+
+
+def save(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), value).save(path, format="PNG")
+
+
+def test_every_file_is_used_or_said_to_be_left_out(tmp_path):
+    normal = tmp_path / "mine" / "normal"
+    for name in (
+        "a.png",
+        "b.jfif",
+        "C.JPG",
+        "monday/a.png",
+        "monday/deep/x.jp2",
+        "e.png/f.png",
+        ".git/g.png",
+        ".h.png",
+    ):
+        save(normal / name)
+    for name in ("notes.txt", "Thumbs.db", "i.heic"):
+        (normal / name).write_text("")
+    (normal / "moved.png").symlink_to(tmp_path / "nowhere")
+    (normal / "linked.png").symlink_to(normal / "a.png")
+    (normal / "sunday").symlink_to(normal / "monday")
+    os.mkfifo(normal / "pipe.png")
+    save(tmp_path / "mine" / "abnormal" / "x.png")
+    save(tmp_path / "mine" / "good" / "x.png")
+    source = read_folder(tmp_path / "mine")
+    ids = [record.image_id.removeprefix("normal/") for record in source.records if record.label == 0]
+    assert ids == ["C.JPG", "a.png", "b.jfif", "e.png/f.png", "linked.png", "monday/a.png", "monday/deep/x.jp2"]
+    assert source.notes == (
+        "normal: 7 images, 3 of them in subfolders; left out: 2 hidden (.git, .h.png), 1 links to folders (sunday), "
+        "1 links to nothing (moved.png), 1 not regular files (pipe.png), "
+        "3 without an image's ending (Thumbs.db, i.heic, ...)",
+        "abnormal: 1 images",
+        "not looked into: 1 other folders (good)",
+    )
+    assert len(prepare(tmp_path / "mine", tmp_path / "cache").images) == 8
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "pairs"),
+    [
+        (["x.png"], ["masks/x.bmp"], {"x.png": "masks/x.bmp"}),
+        (["x.png"], ["ground_truth/x_mask.png"], {"x.png": "ground_truth/x_mask.png"}),
+        (["scratch/0.png", "hole/0.png"], ["ground_truth/hole/0_mask.png", "ground_truth/scratch/0_mask.png"],
+         {"hole/0.png": "ground_truth/hole/0_mask.png", "scratch/0.png": "ground_truth/scratch/0_mask.png"}),
+        (["0.png"], ["masks/scratch/0.png"], {"0.png": "masks/scratch/0.png"}),
+        (["0.png"], ["abnormal/0_mask.png"], {"0.png": "abnormal/0_mask.png"}),
+        (["day/0.png"], ["abnormal/day/masks/0.png"], {"day/0.png": "abnormal/day/masks/0.png"}),
+        (["0.png", "1_mask.png"], ["masks/0.png", "masks/1_mask.png"],
+         {"0.png": "masks/0.png", "1_mask.png": "masks/1_mask.png"}),
+    ],
+)  # fmt: skip
+def test_masks_are_found_where_people_put_them(tmp_path, images, masks, pairs):
+    save(tmp_path / "normal" / "n.png")
+    for path in [*(f"abnormal/{image}" for image in images), *masks]:
+        save(tmp_path / path)
+    found = {
+        str(record.path.relative_to(tmp_path / "abnormal")): str(record.mask_path.relative_to(tmp_path))
+        for record in read_folder(tmp_path).records
+        if record.label
+    }
+    assert found == pairs
+
+
+ODD_NAMES = [b"pr\xfcfbild", b"two\nlines", b"$HOME `id` $(id)", b"'\"", b"-rf", b"<b>&amp;", b"x" * 250, b"a\\xfc",
+             b"$\\frac{1}$", "日本 \u202e\u3000".encode(), b"*?[a]|", b" ", b"%s {0}", b"~"]  # fmt: skip
+
+
+def test_names_of_any_characters(tmp_path):
+    """Whatever a file system allows can be written to a table, a page, a figure, and read back."""
+    for kind in (b"normal", b"abnormal"):
+        folder = os.fsencode(tmp_path / "mine") + b"/" + kind
+        os.makedirs(folder)
+        for name in ODD_NAMES:
+            save(Path(os.fsdecode(folder + b"/" + name + b".png")))
+    frames = prepare(tmp_path / "mine", tmp_path / "cache")
+    ids = frames.index["image_id"]
+    assert ids.is_unique
+    assert len(ids) == 2 * len(ODD_NAMES)
+    assert all(name.isprintable() and name.encode() for name in ids)
+    assert "normal/pr\\udcfcfbild.png" in set(ids)
+    assert "normal/a\\\\xfc.png" in set(ids), "a backslash is doubled, so that no two names become one"
+    table = frames.index[["image_id"]]
+    assert pd.read_csv(io.StringIO(table.to_csv(index=False)))["image_id"].tolist() == ids.tolist()
+    markdown = markdown_table(table).splitlines()
+    assert len(markdown) == 2 + len(ids)
+    assert not any("<b>" in line for line in markdown)
+    assert "<b>" not in html_table(table, table=None)
+    titles = frame_titles(frames.index, np.arange(len(ids)))
+    figure = image_grid({"": np.asarray(frames.images)}, column_titles=titles)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a font lacks some of them
+        save_figure(figure, number=4, labels=LABELS, folder=tmp_path)
+    assert all(len(line) <= 18 for axis in figure.axes for line in axis.get_title().split("\n"))
+
+
+def test_an_error_about_an_odd_name_is_one_line(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\nb\xfc.png"))
+    path.write_bytes(b"")
+    with pytest.raises(VqadError) as caught:
+        decode_frame(path, 8)
+    assert str(caught.value).isprintable()
+    assert r"a\nb\udcfc.png" in str(caught.value)
 
 
 def test_digest_goes_by_content(tmp_path):
@@ -181,13 +298,6 @@ def test_every_mode(tmp_path):
     assert decoded(Image.new("CMYK", (16, 12), (0, 0, 0, 255)), "cmyk.tif") == [0] * 3
     first, second = Image.new("L", (16, 12), 10), Image.new("L", (16, 12), 200)
     assert decoded(first, "animated.gif", save_all=True, append_images=[second]) == [10] * 3
-
-
-@pytest.mark.parametrize("pixels", [np.full((4, 4), 70000, np.int32), np.full((4, 4), 0.5, np.float32)])
-def test_values_without_a_range(tmp_path, pixels):
-    Image.fromarray(pixels).save(tmp_path / "a.tif")
-    with pytest.raises(VqadError, match=r"a\.tif: .* no known range"):
-        decode_frame(tmp_path / "a.tif", 8)
 
 
 def test_mask_rules(tmp_path):

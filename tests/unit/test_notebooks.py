@@ -1,10 +1,12 @@
 """What every committed notebook has to be, read without executing it; nbval executes them."""
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -298,3 +300,34 @@ def test_one_make_is_one_sitting():
     assert first == later
     assert before <= first <= time.time()
     assert started(VQAD_STARTED="5") == [5, 5]
+
+
+ODD = 'it\'s $HOME $(HOME) `id` "q" \\ ~ #; & <b> '
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("goal", ["paper", "bench"])
+@pytest.mark.parametrize("by", ["command line", "environment"])
+def test_settings_reach_python_as_they_were_typed(tmp_path, goal, by):
+    """Neither make nor the shell takes a $, a quote or a backtick in a folder's name for its own."""
+    stub, told = tmp_path / "python", tmp_path / "told.json"
+    stub.write_text(
+        f"#!{sys.executable}\nimport json, sys\nif 'vqad_lib' in sys.argv:\n"
+        f"    json.dump(sys.argv[3:], open({str(told)!r}, 'w'))\n    sys.exit(1)\n"
+    )
+    stub.chmod(0o755)
+    given = {"DATA_ROOT": ODD, "PERCEPTUAL": "-x/$$y.pth", "SEED": ""}
+    words = [f"{key}={value}" for key, value in given.items()] if by == "command line" else []
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "VQAD_"))}
+    subprocess.run(
+        ["make", goal, f"PYTHON={stub}", *words],
+        cwd=REPOSITORY,
+        env=environment | ({} if words else given),
+        capture_output=True,
+        check=False,
+        timeout=600,
+    )
+    command, *options = json.loads(told.read_text())
+    assert command == ("choose" if goal == "paper" else "bench")
+    found = dict(option.split("=", 1) for option in options)
+    assert [found[f"--{key}"] for key in ("data-root", "perceptual", "seed")] == list(given.values())

@@ -1,5 +1,6 @@
 """What `make paper` picks, what it says about it, and how long it thinks it will take."""
 
+import hashlib
 import os
 import re
 import socket
@@ -379,3 +380,59 @@ def test_announce_outside_make(clock, monkeypatch):
     for name in ("VQAD_STAGES", "VQAD_STARTED", "VQAD_JOBS"):
         monkeypatch.delenv(name)
     assert announce(clock, "a", "smoke", ended=False) == "[ 0/1 0:00, no estimate yet] start a"
+
+
+def test_weights_of_a_file_are_known_by_their_content(root):
+    """Make looks at time stamps alone: that of run.json must tell of another file at the same path."""
+    file, path = root / "a.pth", root / "data" / "derived" / "run.json"
+    for content in (b"first", b"first", b"other"):
+        file.write_bytes(content)
+        before = path.stat().st_mtime if path.exists() else None
+        choose(root, **NOTHING | {"profile": "smoke", "perceptual": "a.pth"})
+        assert read_json(path)["weights"] == f"{hashlib.sha256(content).hexdigest()} random"
+        if before is None:
+            os.utime(path, (1, 1))
+        elif content == b"first":
+            assert path.stat().st_mtime == 1
+    assert path.stat().st_mtime > 1
+
+
+def test_what_is_used_of_a_folder_is_said(root, capsys):
+    for kind in ("normal", "abnormal"):
+        (root / "mine" / kind).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (16, 16), 40 * i).save(root / "mine" / kind / f"{i}.png")
+    (root / "mine" / "normal" / "note.txt").write_text("")
+    asked = NOTHING | {"profile": "smoke", "dataset": "folder", "data_root": "mine"}
+    for _ in range(2):  # also where frames are prepared already
+        choose(root, **asked)
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("images ")]
+        assert said == [
+            "images    normal: 5 images; left out: 1 without an image's ending (note.txt)",
+            "images    abnormal: 5 images",
+        ]
+
+
+ODD = ['it\'s $HOME `x` "q"', "~", "~nobody", "-v", "<b>&amp;", "a\nb", pytest.param("x" * 250, id="long"), "trailing "]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_data_folder_of_any_name(root, name, capsys):
+    for kind in ("normal", "abnormal"):
+        (root / name / kind).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (16, 16), 40 * i).save(root / name / kind / f"{i}.png")
+    settings = choose(root, **NOTHING | {"profile": "smoke", "dataset": "folder", "data_root": f"{name}/"})
+    assert settings["data_root"] == name
+    assert re.fullmatch(r"smoke/folder_[A-Za-z0-9_-]{1,80}", settings["results"])
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    # and the stages find it again
+    again = {key: settings[key] for key in ("profile", "dataset", "data_root")}
+    assert choose(root, **NOTHING | again) == settings
+
+
+def test_a_data_folder_that_is_not_utf_8_is_refused_in_one_line(root):
+    folder = os.fsdecode(os.fsencode(root) + b"/pr\xfcf")
+    write_ped2(Path(folder))
+    with pytest.raises(VqadError, match=r"pr\\udcfcf is not UTF-8; rename that folder$"):
+        choose(root, **NOTHING | {"profile": "smoke", "dataset": "ucsd_ped2", "data_root": folder})

@@ -79,14 +79,15 @@ def _white(kind: str, largest: float, files: list[Path]) -> tuple[int, str]:
 
 def _traits(path: Path) -> _Traits:
     with opened(path) as image:
-        peculiar = []
+        peculiar, kind, largest = [], _kind(image), 0.0  # the kind first: it is known only until the values are read
         if getattr(image, "n_frames", 1) > 1:
             peculiar.append("hold several images, of which the first counts")
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        # of a PNG file whose header has none Pillow would read all values to look behind them
+        known = image.format != "PNG" or "exif" in image.info
+        if known and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             peculiar.append("are turned as their EXIF orientation says")
         if image.mode == "CMYK":
             peculiar.append("are CMYK, turned into RGB without a colour profile")
-        kind, largest = _kind(image), 0.0
         if kind == "colours":
             extrema = image.convert("RGB").getextrema()
             largest = float(max(high for _, high in extrema))

@@ -71,7 +71,7 @@ def _kept(run: Run, name: str, protocol: str) -> Path:
     """Where finished scores are found again: a file named by a digest of all that shaped them."""
     sections, code = _SHAPED_BY[name]
     profile = section_digest_source(run.profile, [*sections, "data", "threads_per_stage"])
-    code = code_digest(run.root, [*code, "data/splits.py", "data/decode.py"], alone=["workflow/baselines.py"])
+    code = code_digest(run.root, [*code, "data/splits.py", "data/survey.py"], alone=["workflow/baselines.py"])
     key = digest(profile, code, run.frames.digest, protocol)
     return run.derived / protocol / f"baseline_{name}_{key[:12]}.parquet"
 

@@ -99,12 +99,12 @@ def results_name(profile: Profile, frames: FrameSet) -> str:
 
     Returns:
         "<profile>/<data set>": "demo/ucsd_ped2", "demo/synthetic", "demo/folder_my_images". A folder's name keeps
-        letters, digits, "_" and "-"; what else it has becomes "_", and a check sum tells such names apart.
+        letters, digits, "_" and "-", 60 at most; what else it has becomes "_", and a check sum tells such names apart.
     """
     if frames.dataset != "folder":
         return f"{profile.name}/{frames.dataset}"
     name = frames.title.removeprefix("image folder ")
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:60]
     if plain != name:
         plain += f"_{zlib.crc32(os.fsencode(name)):08x}"
     return f"{profile.name}/folder_{plain}"

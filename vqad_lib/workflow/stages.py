@@ -134,7 +134,7 @@ def _folder(run: Run, name: str, protocol: str, sections: list[str], *upstream: 
     profile = section_digest_source(run.profile, [*sections, "data", "threads_per_stage"])
     code = code_digest(
         run.root,
-        ["models", "losses", "training", "data/splits.py", "data/decode.py"],
+        ["models", "losses", "training", "data/splits.py", "data/survey.py"],
         alone=["workflow/stages.py"],
     )
     key = digest(profile, code, run.frames.digest, protocol, *upstream)
