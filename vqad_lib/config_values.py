@@ -67,7 +67,7 @@ def _problems(profile: Any) -> dict[str, bool]:
         f"gan.discriminator_layers: must be fewer for images of {size_px} px, of which {layers} leave nothing": (
             size_px // 2**layers < 3  # two convolutions more take a pixel each
         ),
-        f"gan.perceptual_network: {gan.perceptual_network} must have images of at least {smallest_px} px": (
+        f"gan.perceptual_network: must have images of at least {smallest_px} px for {gan.perceptual_network}": (
             gan.perceptual_weights != "none" and size_px < smallest_px
         ),
     }
