@@ -6,8 +6,10 @@ import pytest
 
 from vqad_lib.config import SyntheticConfig
 from vqad_lib.data.samples import (
+    PED2_BOXES,
     PED2_TEST_CLIPS,
     anomalous_examples,
+    anomaly_boxes,
     frame_kinds,
     frame_titles,
     normal_examples,
@@ -106,3 +108,51 @@ def test_the_same_frames_every_time(ped2):
     np.testing.assert_array_equal(first, again)
     assert first.dtype == np.int64
     assert (np.diff(first) > 0).all()
+
+
+# -- where the anomalies are ------------------------------------------------------------------------------------------
+
+
+def boxes_of(index: pd.DataFrame, *names: str, masks: np.ndarray | None = None) -> list[np.ndarray]:
+    rows = np.array([index.index[index["image_id"] == name][0] for name in names])
+    return [np.array(boxes) for boxes in anomaly_boxes(index, rows, masks=masks)]
+
+
+def test_boxes_of_ped2_move_in_a_straight_line(ped2):
+    size = np.array([360, 240, 360, 240])
+    first, middle, last = boxes_of(ped2, "Test004/099", "Test004/105", "Test004/111")
+    np.testing.assert_allclose(first * size, [[217, 148, 298, 198]])
+    np.testing.assert_allclose(middle * size, [[206, 150.5, 286.5, 201.5]])
+    np.testing.assert_allclose(last * size, [[195, 153, 275, 205]])
+
+
+def test_boxes_of_ped2_only_between_the_two_frames_and_in_anomalous_ones(ped2):
+    names = ("Test004/098", "Test004/112", "Test001/030", "Train001/005")
+    assert [len(boxes) for boxes in boxes_of(ped2, *names)] == [0, 0, 0, 0]
+    other = ped2.iloc[:-1]  # not Ped2: a clip is one frame short
+    assert boxes_of(other, "Test004/105")[0].size == 0
+
+
+def test_each_frame_that_figures_show_of_ped2_has_a_box_for_what_its_title_names(ped2):
+    rng = np.random.default_rng(0)
+    for among in (None, *(rng.random((5, len(ped2))) < 0.9)):  # as splits draw their test frames
+        rows = anomalous_examples(ped2, n=6, among=among)
+        found = anomaly_boxes(ped2, rows, masks=None)
+        for kind, boxes in zip(frame_kinds(ped2)[rows], found, strict=True):
+            assert len(boxes) >= len(kind.split(" and "))
+            assert all(0 <= left < right <= 1 and 0 <= top < bottom <= 1 for left, top, right, bottom in boxes)
+    for clip, ((first, last), boxes) in PED2_BOXES.items():
+        middle = int(np.mean(np.flatnonzero((ped2["clip"] == clip) & (ped2["label"] == 1))) + 0.5)
+        assert ped2["frame"].iloc[middle] - first == last - ped2["frame"].iloc[middle] == 6
+        assert boxes
+
+
+def test_boxes_go_by_the_mask_where_there_is_one(ped2):
+    masks = np.zeros((len(ped2), 10, 20), np.uint8)
+    row = ped2.index[ped2["image_id"] == "Test004/105"][0]
+    masks[row, 2:4, 5:9] = 1
+    masks[row, 4, 9] = 1  # touches by a corner
+    masks[row, 7, 18] = 1
+    boxes, none = boxes_of(ped2, "Test004/105", "Test004/106", masks=masks)
+    np.testing.assert_allclose(boxes * [20, 10, 20, 10], [[4, 1, 11, 6], [17, 6, 20, 9]])
+    assert none.size == 0

@@ -48,6 +48,13 @@ def test_gan_has_three_panels():
     assert lines(game) == {"generator": [[2, -0.5], [3, -0.4]], "discriminator": [[2, 1.3], [3, 1.2]]}
 
 
+def test_legends_lie_beneath_the_panels():
+    figure = training_curves(GAN, network="vqgan", title="")
+    figure.canvas.draw()
+    for axis in figure.axes:
+        assert axis.get_legend().get_window_extent().y1 < axis.xaxis.label.get_window_extent().y0
+
+
 def test_terms_have_colours_of_their_own():
     _, terms, _ = training_curves(GAN.assign(train_vqgan_codebook=0.1), network="vqgan", title="").axes
     assert len({line.get_color() for line in terms.lines}) == 3

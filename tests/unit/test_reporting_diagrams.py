@@ -200,6 +200,14 @@ def test_panels_show_every_restoration_of_every_model():
     boxes = [axis.get_position() for axis in figure.axes]
     assert all(0 <= edge <= 1 for box in boxes for edge in box.extents)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert not any(axis.patches for axis in figure.axes)
+
+
+def test_panels_mark_the_anomaly_in_the_frame_and_in_its_restorations():
+    boxes = [[(0.5, 0.25, 0.75, 0.5)], []]
+    figure = restoration_panels(pictures(2), {"VP": pictures(5, 2)}, column_titles=list("ab"), notes={}, boxes=boxes)
+    marks = [[patch.get_bbox().extents.tolist() for patch in axis.patches] for axis in figure.axes]
+    assert marks == [[[0.5, 0.5, 0.75, 0.75]], []] * 7  # the frame on both sides, five restorations; axes run upwards
 
 
 def test_panels_refuse_what_does_not_belong_together():

@@ -9,11 +9,20 @@ mpl.use("Agg")
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pandas import DataFrame
 from PIL import Image
 
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.figures import COLOURS, hand_laid_figure, image_grid, save_figure, use_style
+from vqad_lib.reporting.figures import (
+    COLOURS,
+    frame_sheet,
+    hand_laid_figure,
+    image_grid,
+    largest_residual,
+    save_figure,
+    use_style,
+)
 from vqad_lib.reporting.histograms import score_histograms
 from vqad_lib.reporting.tables import Labels
 
@@ -113,6 +122,53 @@ def test_image_grid_draws_images_and_maps_on_one_scale():
     assert figure.axes[9].get_ylabel() == "residual"
 
 
+def test_figures_that_are_compared_share_one_colour_scale():
+    grids = [{"original": np.zeros((2, 3, 4, 4), np.uint8), "VP": np.full((2, 4, 4), top)} for top in (0.2, 0.5)]
+    limits = set()
+    for grid in grids:
+        figure = image_grid(grid, scale_to=largest_residual(*grids), map_label="residual (Figures 17 and 18 alike)")
+        limits |= {axis.images[0].get_clim() for axis in figure.axes[2:4]} | {figure.axes[4].get_ylim()}
+        assert figure.axes[4].get_ylabel() == "residual (Figures 17 and 18 alike)"
+    assert limits == {(0.0, 0.5)}
+
+
+def marked(axis) -> list[list[float]]:
+    """Left, top, right, bottom of each box on an axis, in pixels of the image, from its upper left corner."""
+    axis.figure.canvas.draw()
+    boxes = [axis.transData.inverted().transform(p.get_window_extent().get_points()) + 0.5 for p in axis.patches]
+    return [[box[0, 0], box[1, 1], box[1, 0], box[0, 1]] for box in boxes]
+
+
+def test_boxes_stand_where_they_should_in_every_row():
+    images, maps = np.zeros((2, 3, 8, 16), np.uint8), np.zeros((2, 8, 16))
+    boxes = [[(0.25, 0.5, 0.75, 0.625)], []]
+    figure = image_grid({"original": images, "VP": maps}, boxes=boxes)
+    for left, right in (figure.axes[:2], figure.axes[2:4]):
+        np.testing.assert_allclose(marked(left), [[4, 4, 12, 5]], atol=1e-6)
+        assert not marked(right)
+
+
+def test_frame_sheet_shows_every_frame_with_its_title_and_boxes():
+    images = np.zeros((4, 3, 8, 16), np.uint8)
+    images[3] = 200
+    boxes = [[], [], [], [(0.0, 0.0, 0.5, 1.0), (0.5, 0.5, 1.0, 1.0)]]
+    axes = frame_sheet(images, titles=list("abcd"), boxes=boxes).axes
+    assert [axis.get_title() for axis in axes] == ["a", "b", "c", "d", "", ""]
+    assert axes[3].images[0].get_array().max() == 200
+    np.testing.assert_allclose(marked(axes[3]), [[0, 0, 8, 8], [8, 4, 16, 8]], atol=1e-6)
+    assert not axes[4].images
+
+
+def test_note_stands_above_the_labels_within_the_footer(tmp_path):
+    figure = image_grid({"original": np.zeros((2, 3, 8, 8), np.uint8)})
+    save_figure(figure, number=12, labels=LABELS, folder=tmp_path, note="why")
+    footer = next(text for text in figure.texts if text.get_gid() == "footer")
+    assert footer.get_text() == f"why\n{LABELS.line()}"
+    # saving has drawn it at another resolution
+    below, above = footer.get_window_extent(FigureCanvasAgg(figure).get_renderer()).intervaly
+    assert 0 <= below < above < min(axis.get_window_extent().y0 for axis in figure.axes)
+
+
 def test_image_grid_without_maps_has_no_colour_bar():
     assert len(image_grid({"original": np.zeros((2, 3, 4, 4), np.uint8)}).axes) == 2
 
@@ -143,6 +199,11 @@ def test_histograms_show_shares_of_each_class():
     assert axis.lines[0].get_xdata()[0] == 1.5
 
 
+def test_legend_says_which_threshold():
+    figure = score_histograms(scores(), xlabel="score", thresholds={"VP": 1.5}, threshold_label="threshold, sound")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["normal", "anomalous", "threshold, sound"]
+
+
 @pytest.mark.parametrize("label", [[False, False, True, True], ["normal", "normal", "anomalous", "anomalous"]])
 def test_histograms_take_labels_of_any_type(label):
     axis = score_histograms(scores(label=label), xlabel="score").axes[0]
@@ -152,6 +213,7 @@ def test_histograms_take_labels_of_any_type(label):
 def test_histograms_on_a_log_axis_keep_zero(tmp_path):
     figure = score_histograms(scores(score=[0.0, 0.0, 10.0, 1e4]), xlabel="score", log_scores=True)
     assert figure.axes[0].get_xscale() == "symlog"
+    assert figure.axes[0].get_xlabel() == "score, logarithmic axis above 510"
     save_figure(figure, number=6, labels=LABELS, folder=tmp_path)
 
 
@@ -168,6 +230,8 @@ def test_log_axis_has_round_labels(score, ticks):
     figure = score_histograms(scores(score=score), xlabel="score", log_scores=True)
     figure.canvas.draw()
     low, high = figure.axes[0].get_xlim()
+    if score[0]:
+        assert figure.axes[0].get_xlabel() == "score, logarithmic axis"
     shown = [label for label in figure.axes[0].get_xticklabels() if low <= label.get_position()[0] <= high]
     assert [label.get_text() for label in shown] == ticks
     boxes = [label.get_window_extent() for label in shown]

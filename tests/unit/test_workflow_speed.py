@@ -9,7 +9,7 @@ import torch
 
 from vqad_lib.config import SpeedConfig
 from vqad_lib.workflow import speed
-from vqad_lib.workflow.speed import METHODS, PLAIN, chosen_thresholds, seconds_per_image
+from vqad_lib.workflow.speed import FAST, METHODS, PLAIN, chosen_thresholds, seconds_per_image
 
 THRESHOLDS = {
     "sample_wise": {20: 1.0},
@@ -50,10 +50,12 @@ def timed(monkeypatch, scorer: Scorer, **config) -> pd.DataFrame:
 
 def test_rows_by_hand(monkeypatch):
     rows = timed(monkeypatch, Scorer())
-    assert list(rows) == ["method", "seconds_per_image", "seconds_low", "seconds_high", "images"]
-    assert list(rows["method"]) == ["Sample-wise", "Pixel-wise", PLAIN, "Light Pixel-wise", "Regenerative"]
-    np.testing.assert_allclose(rows["seconds_per_image"], [0.1, 0.3, 4.0, 0.2, 0.05])
-    assert list(rows["images"]) == [6, 6, 2, 6, 6]  # 24 s for 3 repeats of 4 s an image
+    times = ["seconds_per_image", "seconds_low", "seconds_high"]
+    assert list(rows) == ["method", *times, "images", "times_faster_than_plain"]
+    assert list(rows["method"]) == ["Sample-wise", PLAIN, FAST, "Light Pixel-wise", "Regenerative"]
+    np.testing.assert_allclose(rows["seconds_per_image"], [0.1, 4.0, 0.3, 0.2, 0.05])
+    assert list(rows["images"]) == [6, 2, 6, 6, 6]  # 24 s for 3 repeats of 4 s an image
+    np.testing.assert_allclose(rows["times_faster_than_plain"], [math.nan, math.nan, 4.0 / 0.3, math.nan, math.nan])
 
 
 def test_methods_take_turns(monkeypatch):

@@ -48,6 +48,7 @@ class FrameSet:
         digest: SHA-256 of what the frames were made from, 64 hexadecimal digits.
         notes: what a person should know of the files, a line each: how many of an image folder are used and why others
             are not, and what had to be found out about their values.
+        paths: n files, in the order of `images`; empty where frames are generated.
     """
 
     dataset: str
@@ -57,6 +58,7 @@ class FrameSet:
     masks: np.ndarray | None
     digest: str
     notes: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
 
 
 def prepare_frames(
@@ -93,7 +95,9 @@ def prepare_frames(
             else:
                 notes += _store_source(temporary, source, size_px)
     frames = _load(folder, dataset=dataset, title=title, digest=digest)
-    return frames if source is None else replace(frames, notes=source.notes + frames.notes)
+    if source is None:
+        return frames
+    return replace(frames, notes=source.notes + frames.notes, paths=tuple(record.path for record in source.records))
 
 
 def _open_source(dataset: str, data_root: Path | None) -> tuple[FrameSource, str]:

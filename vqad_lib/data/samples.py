@@ -6,6 +6,10 @@ a clip the frame in the middle of its anomalous ones. Otherwise frames are sprea
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 # What is to be seen in the middle anomalous frame of each test clip of UCSD Ped2, and how many frames the clip has.
 # Found by looking: a contact sheet of five frames a clip, spread over its anomalous ones, at full size. The data set
@@ -25,6 +29,28 @@ PED2_TEST_CLIPS = {
     "Test012": ("skater", 180),
 }
 
+# Where it is to be seen, for copies of Ped2 without pixel masks: for clips that figures show, two frames, six before and
+# six after the middle anomalous one, and the boxes of each anomaly in both, in px of 360x240. Found by looking.
+PED2_WIDTH_PX, PED2_HEIGHT_PX = 360, 240
+PED2_BOXES: dict[str, tuple[tuple[int, int], list[tuple[Box, Box]]]] = {
+    "Test001": ((114, 126), [((104, 112, 133, 149), (127, 117, 158, 154))]),
+    "Test002": ((131, 143), [((109, 152, 147, 191), (148, 155, 187, 195))]),
+    "Test004": ((99, 111), [((217, 148, 298, 198), (195, 153, 275, 205))]),
+    "Test007": (
+        (106, 118),
+        [
+            ((34, 141, 72, 174), (44, 141, 82, 175)),  # pushed
+            ((59, 175, 90, 213), (74, 181, 105, 219)),
+            ((73, 117, 99, 147), (99, 113, 123, 149)),  # the skater
+        ],
+    ),
+    "Test008": (
+        (84, 96),
+        [((151, 133, 190, 167), (130, 132, 168, 167)), ((118, 124, 137, 157), (150, 121, 168, 150))],
+    ),
+    "Test012": ((127, 139), [((57, 113, 71, 148), (77, 110, 92, 147))]),
+}
+
 
 def frame_kinds(index: pd.DataFrame) -> np.ndarray:
     """What makes each frame anomalous.
@@ -37,12 +63,54 @@ def frame_kinds(index: pd.DataFrame) -> np.ndarray:
         Clips of Ped2 are recognised by their lengths, for another recording may use the same names.
     """
     anomalous = index["label"].to_numpy() == 1
-    lengths = index.loc[index["part"] == "test", "clip"].value_counts().to_dict()
-    if lengths == {clip: length for clip, (_, length) in PED2_TEST_CLIPS.items()}:
+    if _is_ped2(index):
         known = index["clip"].map({clip: kind for clip, (kind, _) in PED2_TEST_CLIPS.items()}).fillna("")
     else:
         known = index["kind"]
     return np.where(anomalous, known.to_numpy(dtype=str), "")
+
+
+def anomaly_boxes(index: pd.DataFrame, rows: np.ndarray, *, masks: np.ndarray | None) -> list[list[Box]]:
+    """Where the anomalies of frames are, for figures to mark.
+
+    Args:
+        index: one row per frame with clip, frame, part, label.
+        rows: (n,) row numbers.
+        masks: (len(index), H, W) of 0 and 1, see `FrameSet.masks`; None where the source has none.
+
+    Returns:
+        n lists of boxes in shares of the width and the height, 0 to 1: around each connected part of the mask, with a
+        pixel to spare; without masks what `PED2_BOXES` knows, moved in a straight line between its two frames. Empty
+        for normal frames and where nobody knows.
+    """
+    if masks is not None:
+        return [_boxes_of_mask(np.asarray(masks[row])) for row in rows]
+    known = PED2_BOXES if _is_ped2(index) else {}
+    picked = index.iloc[rows]
+    return [
+        _boxes_between(*known[clip], frame) if clip in known and label else []
+        for clip, frame, label in zip(picked["clip"], picked["frame"], picked["label"], strict=True)
+    ]
+
+
+def _is_ped2(index: pd.DataFrame) -> bool:
+    lengths = index.loc[index["part"] == "test", "clip"].value_counts().to_dict()
+    return lengths == {clip: length for clip, (_, length) in PED2_TEST_CLIPS.items()}
+
+
+def _boxes_of_mask(mask: np.ndarray) -> list[Box]:
+    spread = ndimage.binary_dilation(mask, np.ones((3, 3)))  # what all but touches is one
+    height, width = mask.shape
+    found = ndimage.find_objects(ndimage.label(spread, np.ones((3, 3)))[0])
+    return [(x.start / width, y.start / height, x.stop / width, y.stop / height) for y, x in found]
+
+
+def _boxes_between(ends: tuple[int, int], boxes: list[tuple[Box, Box]], frame: int) -> list[Box]:
+    after = (frame - ends[0]) / (ends[1] - ends[0])
+    if not 0 <= after <= 1:
+        return []
+    size = np.array([PED2_WIDTH_PX, PED2_HEIGHT_PX] * 2)
+    return [tuple(((1 - after) * np.array(first) + after * np.array(last)) / size) for first, last in boxes]
 
 
 def anomalous_examples(index: pd.DataFrame, *, n: int, among: np.ndarray | None = None) -> np.ndarray:

@@ -3,48 +3,55 @@
 import re
 
 _SCORES = (
-    "Histograms, one panel for each of VP, VT, GP and GT: share of each class in percent over the {score}; normal "
-    "images in blue, anomalous ones in orange, the decision threshold dashed."
+    "Histograms, one panel for each of VP, VT, GP and GT: share of each class in percent over the {score}, on a {axis} "
+    "axis; normal images in blue, anomalous ones in orange, the decision threshold of the sound protocol dashed."
 )
 _CURVES = (
     "ROC curves beside precision-recall curves of the {score}, split paper above split official; one line for each of "
     "VP, VT, GP and GT, and a dashed one for the nearest training frame. The areas stand in the legends."
 )
 _FOREST = "Differences with their 95% intervals, {what}, one line each, beside a line at zero."
-_GRID = "A grid of frames. {rows}"
-_RESTORED = "{what} frames above the restorations by each model, five to a row."
+_REGENERATED = "A grid. {what} frames, then VQ-VAE's regenerations and their residuals, then VQ-GAN's."
+_RESTORED = "{what} frames, and beneath them five restorations of each by {whom}."
+_RESIDUALS = (
+    "Maps of the difference between {what} frames and their restorations, a row for each of VP, VT, GP and GT; "
+    "brighter is larger, on one scale in Figures 17 and 18."
+)
+_ALL = "each of VP, VT, GP and GT, in a panel of its own"
+_BOXED = "Boxes mark the anomalies where they are known."
 _SHOWN = {
     "figure_01": "Diagram of PixelSNAIL: its blocks from codes to probabilities, with their sizes.",
     "figure_02": "Diagram of a transformer block: attention and feed-forward layers, each with a residual connection.",
     "figure_03": "Diagram of a block of PixelSNAIL: residual blocks, then attention, joined at the end.",
-    "figure_04": _GRID.format(rows="Each holds something anomalous on the walkway."),
-    "figure_05": _GRID.format(
-        rows="An anomaly that was never trained on, and its reconstruction by a model too large."
-    ),
-    "figure_06": _SCORES.format(score="sample-wise score"),
-    "figure_07": _SCORES.format(score="pixel-wise score"),
-    "figure_08": _SCORES.format(score="light pixel-wise score"),
+    "figure_04": f"Frames with something anomalous in them, named above each. {_BOXED}",
+    "figure_05": "A grid. Anomalous frames, which no model was trained on; what the over-large VQ-GAN makes of them; "
+    f"what a smaller one makes of them; the residuals of both. {_BOXED}",
+    "figure_06": _SCORES.format(score="sample-wise score", axis="logarithmic"),
+    "figure_07": _SCORES.format(score="pixel-wise score", axis="linear"),
+    "figure_08": _SCORES.format(score="light pixel-wise score", axis="linear"),
     "figure_06_curves": _CURVES.format(score="sample-wise score"),
     "figure_07_curves": _CURVES.format(score="pixel-wise score"),
     "figure_08_curves": _CURVES.format(score="light pixel-wise score"),
-    "figure_09": _GRID.format(rows="Anomalous frames, then their regenerations by VQ-VAE and by VQ-GAN."),
-    "figure_10": _GRID.format(rows="One frame with 0, 10, 20 and 30 of its codes restored."),
-    "figure_11": _GRID.format(rows=_RESTORED.format(what="Anomalous")),
-    "figure_12": _GRID.format(rows=_RESTORED.format(what="Normal")),
-    "figure_13": _GRID.format(rows=_RESTORED.format(what="Normal")),
-    "figure_14": _GRID.format(rows=_RESTORED.format(what="Anomalous")),
-    "figure_15": _GRID.format(rows=_RESTORED.format(what="Anomalous")),
-    "figure_16": _GRID.format(rows="Normal frames, then their regenerations by VQ-VAE and by VQ-GAN."),
-    "figure_17": "Maps of the difference between anomalous frames and their restorations; brighter is larger.",
-    "figure_18": "Maps of the difference between normal frames and their restorations; brighter is larger.",
+    "figure_09": f"{_REGENERATED.format(what='Anomalous')} {_BOXED}",
+    "figure_10": f"A grid. Anomalous frames, and beneath them the same with 0, 10, 20 and 30 codes restored. {_BOXED}",
+    "figure_11": f"{_RESTORED.format(what='Anomalous', whom='GT, VQ-GAN with the transformer, alone')} {_BOXED}",
+    "figure_12": _RESTORED.format(what="Normal", whom=_ALL),
+    "figure_13": _RESTORED.format(what="Normal", whom=_ALL),
+    "figure_14": f"{_RESTORED.format(what='Anomalous', whom=_ALL)} {_BOXED}",
+    "figure_15": f"{_RESTORED.format(what='Anomalous', whom=_ALL)} {_BOXED}",
+    "figure_16": _REGENERATED.format(what="Normal"),
+    "figure_17": f"{_RESIDUALS.format(what='anomalous')} {_BOXED}",
+    "figure_18": _RESIDUALS.format(what="normal"),
     "leak": "Histograms of the distance from test frames to the nearest training frame, one panel for each split.",
-    "leak_in_time": "AUROC over the distance in time to the nearest training frame, with each detector and with none.",
-    "capacity": "Scores over latent dimension, and over codebook size.",
+    "leak_in_time": "Left: AUROC of the nearest training frame, over how many frames around are left out. Right: AUROC "
+    "of every model on normal test frames beside a training frame, farther off, and of other clips.",
+    "capacity": "AUC over latent dimension, and over codebook size: the paper's, ours by its protocol, and our AUROC.",
     "claim_1_codebook": _FOREST.format(what="VQ-GAN minus VQ-VAE"),
     "claim_2_spatial": _FOREST.format(what="PixelSNAIL minus transformer"),
     "claim_3_light": _FOREST.format(what="light minus full pixel-wise detection"),
     "fidelity": _FOREST.format(what="the other choice minus this project's"),
-    "threshold_sweeps": "AUC over the percentile of λ on validation, ours as lines, the paper's as separate marks.",
+    "threshold_sweeps": "AUC over the percentile of λ on validation, a panel for each detector; ours in solid lines, "
+    "the paper's in dotted ones, a colour for each of VP, VT, GP and GT.",
 }
 
 

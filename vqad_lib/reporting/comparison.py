@@ -37,6 +37,7 @@ HEADINGS = {
     "seconds_per_image": "s / image",
     "seconds_low": "Fastest repeat",
     "seconds_high": "Slowest repeat",
+    "times_faster_than_plain": "Times faster than plain",
     "threshold_nats": "λ (nats)",
     "threshold_percentile": "λ percentile",
     "sound_percentile": "λ percentile, sound",

@@ -27,7 +27,7 @@ def training_curves(curves: DataFrame, *, network: str, title: str, uniform_nats
     game = {"generator": f"train_{network}_adversarial", "discriminator": "train_discriminator_loss"}
     game = game if set(game.values()) <= set(curves) else {}
     panels = 1 + bool(terms) + bool(game)
-    figure, axes = subplots(1, panels, figsize=(4.5 if panels == 1 else 3.4 * panels, 2.7), squeeze=False)
+    figure, axes = subplots(1, panels, figsize=(4.5 if panels == 1 else 3.4 * panels, 3.0), squeeze=False)
     _draw_monitored(axes[0, 0], curves, network, uniform_nats)
     axes[0, 0].set(title=title, ylabel="loss" if uniform_nats is None else "nats per code")
     if terms:
@@ -41,7 +41,8 @@ def training_curves(curves: DataFrame, *, network: str, title: str, uniform_nats
     for axis in axes[0]:
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
-        axis.legend()
+        # beneath the panel, where no curve can run
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, columnspacing=1)
     return figure
 
 

@@ -1,7 +1,7 @@
 """One style for every figure: colours that colour-blind readers can tell apart, a footer that says what was run.
 
-``image_grid`` draws Figures 4, 5 and 9-18, ``histograms`` has Figures 6-8, ``curves`` how training went;
-``save_figure`` writes any figure so that the same figure gives the same bytes.
+``frame_sheet`` draws Figure 4, ``image_grid`` 5, 9-11 and 16-18; ``histograms`` has Figures 6-8, ``panels`` 12-15,
+``curves`` how training went. ``save_figure`` writes any figure so that the same figure gives the same bytes.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine, PlaceHolderLayoutEngine
 from numpy.typing import NDArray
 
+from vqad_lib.data.samples import Box
 from vqad_lib.errors import VqadError
 from vqad_lib.files import atomic_path
 from vqad_lib.reporting.tables import Labels
@@ -42,6 +43,7 @@ FULL_NAMES = {
     "GT": "VQ-GAN + Transformer",
 }
 _NAME_LENGTH = 18  # characters that fit above an image
+MARK_COLOUR = "#00D5FF"  # seen on grey frames and on dark maps alike
 FOOTER_IN = 0.24  # the strip at the bottom that `save_figure` writes in
 
 
@@ -89,13 +91,21 @@ def hand_laid_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_figure(
-    figure: Figure, *, number: int, labels: Labels, folder: Path, suffix: str = "", name: str | None = None
+    figure: Figure,
+    *,
+    number: int,
+    labels: Labels,
+    folder: Path,
+    suffix: str = "",
+    name: str | None = None,
+    note: str = "",
 ) -> Path:
     """Write figure_NN{suffix}.png (200 dpi) and .pdf with a footer that carries the labels; close the figure.
 
     Args:
         number: the paper's figure number, 1-18; ignored where `name` is given.
         name: file name without ending, for a figure that the paper does not have.
+        note: one line for the reader, above the labels.
 
     Returns:
         The PNG's path.
@@ -105,7 +115,7 @@ def save_figure(
     """
     stem = name if name is not None else f"figure_{number:02d}"
     path = Path(folder) / f"{stem}{suffix}.png"
-    _add_footer(figure, labels.line())
+    _add_footer(figure, "\n".join(filter(None, [note, labels.line()])))
     # no dates and no versions: the same figure is the same file. The PNG last: whoever sees it may count on the PDF
     with atomic_path(path.with_suffix(".pdf")) as temporary:
         figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})
@@ -122,7 +132,8 @@ def _add_footer(figure: Figure, text: str) -> None:
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, strip, 1, 1 - strip))
     style = {"fontsize": 6, "color": "#666666", "ha": "left", "va": "bottom"}
-    figure.text(0.008, strip * 0.3, text, gid="footer", parse_math=False, **style)
+    y = strip * (0.05 if "\n" in text else 0.3)
+    figure.text(0.008, y, text, gid="footer", parse_math=False, **style)
 
 
 def name_image(axis: Axes, name: str, *, fontsize: float, pad: float) -> None:
@@ -131,16 +142,57 @@ def name_image(axis: Axes, name: str, *, fontsize: float, pad: float) -> None:
     axis.set_title("\n".join(lines), fontsize=fontsize, pad=pad, parse_math=False)
 
 
+def frame_sheet(images: NDArray, *, titles: list[str], boxes: list[list[Box]], columns: int = 3) -> Figure:
+    """Frames at a size at which details can be seen, each with its title (Figure 4).
+
+    Args:
+        images: (n, 3, H, W) uint8.
+        titles: n titles.
+        boxes: n lists of what to mark, in shares of width and height.
+    """
+    rows, (height, width) = -(-len(images) // columns), images.shape[-2:]
+    size_in = (7.6, rows * (7.6 / columns * height / width + 0.35) + FOOTER_IN)
+    figure, axes = plt.subplots(rows, columns, figsize=size_in, squeeze=False, layout="compressed")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, title, marks in zip(axes.flat, images, titles, boxes, strict=False):
+        axis.imshow(image.transpose(1, 2, 0))  # 3 H W -> H W 3
+        name_image(axis, title, fontsize=8, pad=3)
+        mark(axis, marks)
+    return figure
+
+
+def mark(axis: Axes, boxes: list[Box], *, linewidth: float = 0.9) -> None:
+    """Draw boxes, in shares of width and height, on the image that the axis shows."""
+    for left, top, right, bottom in boxes:
+        corner, size = (left, 1 - bottom), (right - left, bottom - top)  # axes run upwards, images downwards
+        style = {"fill": False, "edgecolor": MARK_COLOUR, "linewidth": linewidth, "transform": axis.transAxes}
+        axis.add_patch(mpl.patches.Rectangle(corner, *size, **style))
+
+
+def largest_residual(*grids: dict[str, NDArray]) -> float:
+    """The end of a colour scale that the maps of several grids share: their largest value, 1 where all are zero."""
+    maps = [images for rows in grids for images in rows.values() if images.ndim == 3 and images.size]
+    return max((float(np.nanmax(values)) for values in maps), default=1.0) or 1.0
+
+
 def image_grid(
-    rows: dict[str, NDArray], *, column_titles: list[str] | None = None, map_label: str = "residual"
+    rows: dict[str, NDArray],
+    *,
+    column_titles: list[str] | None = None,
+    boxes: list[list[Box]] | None = None,
+    map_label: str = "residual",
+    scale_to: float | None = None,
 ) -> Figure:
     """Rows of images or maps, a label beside each row.
 
     Args:
         rows: row label -> uint8 (n, 3, H, W), 0..255, or float (n, H, W), >= 0. All float maps share one colour
-            scale, from 0 to the largest value, and one colour bar. Rows may differ in n.
+            scale, from 0 to `scale_to`, and one colour bar. Rows may differ in n.
         column_titles: one title a column, above the first row.
+        boxes: for each column what to mark in every row, in shares of width and height.
         map_label: what the colour bar shows, with its unit.
+        scale_to: the end of the colour scale, for figures that are to be compared; else the largest value.
 
     Raises:
         VqadError: no rows, an array of another shape or type, or too many titles.
@@ -155,7 +207,7 @@ def image_grid(
     if columns == 0 or len(column_titles or []) > columns:
         raise VqadError(f"an image grid of {columns} columns cannot carry {len(column_titles or [])} titles")
     maps = [images for images in rows.values() if images.ndim == 3]
-    largest = max((float(np.nanmax(values)) for values in maps if values.size), default=1.0) or 1.0
+    largest = scale_to or largest_residual(rows)
     height, width = next(iter(rows.values())).shape[-2:]
     cell_in = min(1.25, 7.6 / columns)
     size_in = (
@@ -166,6 +218,8 @@ def image_grid(
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     for row_axes, (label, images) in zip(axes, rows.items(), strict=True):
         _draw_row(row_axes, label, images, largest)
+        for axis, _, marks in zip(row_axes, images, boxes or [], strict=False):
+            mark(axis, marks)
     for axis, title in zip(axes[0], column_titles or [], strict=False):
         name_image(axis, title, fontsize=8, pad=3)
     if maps:

@@ -15,26 +15,30 @@ def forest(rows: pd.DataFrame, *, xlabel: str) -> Figure:
         rows: protocol, detector, comparison, difference, difference_low, difference_high, reported_difference.
         xlabel: what is on the axis, with its unit.
     """
-    names = (rows["detector"].str.replace("_", " ") + ": " + rows["comparison"]).drop_duplicates().tolist()
+    rows = rows.assign(name=[_name(d, c) for d, c in zip(rows["detector"], rows["comparison"], strict=True)])
+    names = rows["name"].drop_duplicates().tolist()
     place = {name: -i for i, name in enumerate(names)}
     figure, axis = subplots(figsize=(6.2, 0.6 + 0.42 * len(names)))
     for offset, (protocol, (colour, marker)) in zip((0.12, -0.12), _SPLITS.items(), strict=True):
         part = rows[rows["protocol"] == protocol]
         if part.empty:
             continue
-        y = [
-            place[f"{d.replace('_', ' ')}: {c}"] + offset
-            for d, c in zip(part["detector"], part["comparison"], strict=True)
-        ]
+        y = part["name"].map(place) + offset
         middle = part["difference"]
         bars = [middle - part["difference_low"], part["difference_high"] - middle]
         axis.errorbar(
             middle, y, xerr=bars, fmt=marker, color=colour, markersize=4, linewidth=1.2, label=f"split {protocol}"
         )
-    theirs = rows.drop_duplicates(["detector", "comparison"])
-    axis.plot(theirs["reported_difference"], list(place.values()), "x", color="#333333", markersize=5, label="paper")
+    theirs = rows.drop_duplicates("name")
+    places = list(place.values())
+    axis.plot(theirs["reported_difference"], places, "x", color="#333333", markersize=5, label="paper, its AUC")
     axis.axvline(0, color="#333333", linewidth=0.8)
-    axis.set(xlabel=xlabel, yticks=list(place.values()), yticklabels=names)
+    axis.set(xlabel=xlabel, yticks=places, yticklabels=names)
     axis.grid(axis="y", visible=False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def _name(detector: str, comparison: str) -> str:
+    """ "pixel_wise", "GP - VP" is "pixel-wise: GP − VP"."""
+    return f"{detector.replace('_wise', '-wise').replace('_', ' ')}: {comparison.replace(' - ', ' − ')}"

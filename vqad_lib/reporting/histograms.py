@@ -12,7 +12,12 @@ from vqad_lib.reporting.figures import COLOURS, FULL_NAMES, subplots
 
 
 def score_histograms(
-    scores: DataFrame, *, xlabel: str, thresholds: dict[str, float] | None = None, log_scores: bool = False
+    scores: DataFrame,
+    *,
+    xlabel: str,
+    thresholds: dict[str, float] | None = None,
+    threshold_label: str = "threshold",
+    log_scores: bool = False,
 ) -> Figure:
     """Normal against anomalous scores, one panel a model, on one score axis (Figures 6-8).
 
@@ -21,7 +26,9 @@ def score_histograms(
             range).
         xlabel: the score's name with its unit, for example "sample-wise score (nats)".
         thresholds: model -> decision threshold in the score's unit, drawn as a dashed line.
-        log_scores: a logarithmic score axis; linear close to zero where a score is zero, so that it has its place.
+        threshold_label: which threshold that is, for the legend.
+        log_scores: a logarithmic score axis; linear close to zero where a score is zero, so that it has its place. The
+            axis says so.
 
     Raises:
         VqadError: a column is missing or there is no score.
@@ -44,7 +51,7 @@ def score_histograms(
     for axis, model in zip(axes.flat, models, strict=False):
         _draw_histogram(axis, scores[scores["model"] == model], edges)
         if thresholds and model in thresholds:
-            axis.axvline(thresholds[model], color="#222222", linestyle="--", linewidth=1, label="threshold")
+            axis.axvline(thresholds[model], color="#222222", linestyle="--", linewidth=1, label=threshold_label)
         axis.set_title(FULL_NAMES.get(model, model) + (f" ({model})" if model in FULL_NAMES else ""))
         if log_scores:
             axis.set_xscale("symlog", linthresh=linear_up_to)
@@ -56,12 +63,17 @@ def score_histograms(
         axis.set_visible(False)
     # axis labels, for the footer's strip does not make room for a supxlabel
     for axis in axes[-1]:
-        axis.set_xlabel(xlabel)
+        axis.set_xlabel(f"{xlabel}, {_log_name(values)}" if log_scores else xlabel)
     for axis in axes[:, 0]:
         axis.set_ylabel("share of class (%)")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
     return figure
+
+
+def _log_name(values: NDArray) -> str:
+    begins = "" if values.min() > 0 else f" above {float(f'{_linear_up_to(values):.2g}'):g}"
+    return f"logarithmic axis{begins}"
 
 
 def _linear_up_to(values: NDArray) -> float:

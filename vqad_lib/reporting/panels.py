@@ -5,8 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vqad_lib.data.samples import Box
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting.figures import FULL_NAMES, hand_laid_figure, name_image
+from vqad_lib.reporting.figures import FULL_NAMES, hand_laid_figure, mark, name_image
 
 _WIDTH_IN = 7.8
 _LABELS_IN = 0.75
@@ -17,7 +18,12 @@ _GAP_IN = 0.03
 
 
 def restoration_panels(
-    originals: NDArray, models: dict[str, NDArray], *, column_titles: list[str], notes: dict[str, str]
+    originals: NDArray,
+    models: dict[str, NDArray],
+    *,
+    column_titles: list[str],
+    notes: dict[str, str],
+    boxes: list[list[Box]] | None = None,
 ) -> Figure:
     """Original frames, and beneath them every restoration of every model, two models to a row.
 
@@ -27,6 +33,7 @@ def restoration_panels(
             on the right; PixelSNAIL's above the transformer's.
         column_titles: n names of frames.
         notes: model -> small print beside its name.
+        boxes: for each frame what to mark in it and in its restorations, in shares of width and height.
 
     Raises:
         VqadError: nothing to draw, or the arrays do not belong together.
@@ -39,18 +46,19 @@ def restoration_panels(
     cell = (_WIDTH_IN - 0.05 - _LABELS_IN - _BETWEEN_IN) / (2 * n)  # width and height, gap included
     rows_in = [_TITLES_IN + cell, *[_HEADING_IN + N * cell] * 2]
     figure = hand_laid_figure(_WIDTH_IN, sum(rows_in) + 0.05)
+    marks = boxes or [[]] * n
     tops = (figure.get_figheight() - np.cumsum([0, *rows_in])).tolist()
     for side, of in enumerate((("VP", "VT"), ("GP", "GT"))):
         left = _LABELS_IN + side * (n * cell + _BETWEEN_IN)
-        titles = column_titles
-        _row(figure, originals, left, tops[0] - _TITLES_IN, cell, label="original" if not side else "", titles=titles)
+        label = "original" if not side else ""
+        _row(figure, originals, left, tops[0] - _TITLES_IN, cell, label=label, boxes=marks, titles=column_titles)
         for name, top in zip(of, tops[1:], strict=False):
             if name not in models:
                 continue
             _panel_heading(figure, left, top, name, notes.get(name, ""), width=n * cell - _GAP_IN)
             for j, images in enumerate(models[name]):
                 label = f"restored {j + 1}" if not side else ""
-                _row(figure, images, left, top - _HEADING_IN - j * cell, cell, label=label)
+                _row(figure, images, left, top - _HEADING_IN - j * cell, cell, label=label, boxes=marks)
     return figure
 
 
@@ -62,12 +70,14 @@ def _row(
     cell: float,
     *,
     label: str,
+    boxes: list[list[Box]],
     titles: tuple[str, ...] | list[str] = (),
 ) -> None:
     """Images in a row, (n, 3, H, W), from the upper left corner (left, top), inches from the lower left."""
     axes = [_axes(figure, left + i * cell, top - cell, cell - _GAP_IN) for i in range(len(images))]
-    for axis, image in zip(axes, images, strict=True):
+    for axis, image, marks in zip(axes, images, boxes, strict=True):
         axis.imshow(image.transpose(1, 2, 0))  # 3 H W -> H W 3
+        mark(axis, marks, linewidth=0.6)
     for axis, title in zip(axes, titles, strict=False):
         name_image(axis, title, fontsize=6.5, pad=2)
     if label:

@@ -19,6 +19,7 @@ LABEL_COLUMNS = ("profile", "dataset", "seed", "perceptual")
 _TEXT_LABELS = ("profile", "dataset", "perceptual")
 SCORE_PREFIXES = ("f1", "auc", "auroc", "auprc", "reported_f1", "reported_auc")
 _BESIDE = ("f1", "auc", "seconds_per_image")
+PAPERS_ALGORITHM = " (plain algorithm)"  # ends the name of the row that was computed as the paper computed it
 _NOTES_MARK = "\nNotes: "
 # names of files and folders may hold what Markdown and HTML take for their own
 _MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*$|"}, "<": "&lt;", "&": "&amp;", "\n": " "})
@@ -141,8 +142,8 @@ def beside_paper(ours: DataFrame, *, table: int, key: str) -> DataFrame:
 
 
 def row_name(value: object) -> str:
-    """A row's name as text, so that 20, 20.0 and "20" are one row."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A row's name as the paper has it, as text: 20, 20.0 and "20" are one row; `PAPERS_ALGORITHM` is left out."""
+    return f"{value:g}" if isinstance(value, float) else str(value).removesuffix(PAPERS_ALGORITHM)
 
 
 def format_column(column: Series) -> list[str]:

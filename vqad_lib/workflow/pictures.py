@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from vqad_lib.data.samples import anomalous_examples, frame_titles, normal_examples
+from vqad_lib.data.decode import decode_frame
+from vqad_lib.data.samples import Box, anomalous_examples, anomaly_boxes, frame_titles, normal_examples
+from vqad_lib.data.survey import survey
 from vqad_lib.detectors.noise import addressed_uniforms
 from vqad_lib.detectors.restoration import restore
 from vqad_lib.detectors.scoring import Detectors
@@ -18,7 +21,12 @@ from vqad_lib.workflow import stages
 from vqad_lib.workflow.run import Run
 from vqad_lib.workflow.scores import chosen_percentiles, load_scores
 
+_THREADS = 4
 FRAMES = 4  # of each class; figures with five restorations of four models hold no more at a readable size
+FROM_TRAINING_CLIPS = (
+    "Split paper draws test frames from all normal frames, so some are of clips named Train; none was trained on."
+)
+MARKED = "Boxes mark the anomalies of a frame, at the same places wherever the frame is shown or restored."
 RESTORATIONS = 5  # N of the paper's figures; a profile may score with fewer
 
 
@@ -30,13 +38,17 @@ class Frames:
         rows: (n,) row numbers in the index.
         ids: n image ids, which address the noise.
         titles: n names for figures: kind, clip, frame.
+        boxes: n lists of where the anomalies are, see `anomaly_boxes`.
         images: (n, 3, H, W) float in [-1, 1].
+        note: what a reader may wonder at, for beneath the figure; "" where there is nothing.
     """
 
     rows: np.ndarray
     ids: list[str]
     titles: list[str]
+    boxes: list[list[Box]]
     images: Tensor
+    note: str
 
     @property
     def pictures(self) -> np.ndarray:
@@ -47,19 +59,48 @@ class Frames:
 def example_frames(run: Run, *, n: int = FRAMES) -> dict[str, Frames]:
     """The frames of Figures 9-18: "anomalous" and "normal", by the rule in `data/samples.py`."""
     index, test = run.frames.index, run.subsets("paper") == "test"
-    picked = {
-        "anomalous": anomalous_examples(index, n=n, among=test),
-        "normal": normal_examples(index, n=n, among=test),
-    }
-    return {
-        name: Frames(
-            rows=rows,
-            ids=index["image_id"].iloc[rows].tolist(),
-            titles=frame_titles(index, rows),
-            images=to_unit_range(run.images(rows)),
-        )
-        for name, rows in picked.items()
-    }
+    picked = {"anomalous": anomalous_examples, "normal": normal_examples}
+    return {name: frames_of(run, rule(index, n=n, among=test)) for name, rule in picked.items()}
+
+
+def frames_of(run: Run, rows: np.ndarray) -> Frames:
+    """Some frames by row number, with what figures say of them."""
+    index = run.frames.index
+    boxes = anomaly_boxes(index, rows, masks=run.frames.masks)
+    notes = {FROM_TRAINING_CLIPS: (index["part"].iloc[rows] == "train").any(), MARKED: any(boxes)}
+    return Frames(
+        rows=rows,
+        ids=index["image_id"].iloc[rows].tolist(),
+        titles=frame_titles(index, rows),
+        boxes=boxes,
+        images=to_unit_range(run.images(rows)),
+        note=" ".join(note for note, applies in notes.items() if applies),
+    )
+
+
+def large_images(run: Run, rows: np.ndarray, *, at_most_px: int = 512) -> np.ndarray:
+    """Frames for people to look at: in their own proportions and larger than networks see them.
+
+    Args:
+        rows: (m,) row numbers, at least one.
+        at_most_px: the longer side; larger files are reduced.
+
+    Returns:
+        (m, 3, H, W) uint8 RGB, all as large as the first one. Generated frames are the prepared ones.
+
+    Raises:
+        VqadError: as `prepare_frames`.
+    """
+    paths = run.frames.paths
+    if not paths:
+        return np.asarray(run.frames.images[rows])
+    whites, _ = survey(paths, workers=_THREADS)  # white is judged over all files
+    width, height = decode_frame(paths[rows[0]], 1)[1]
+    scale = min(1.0, at_most_px / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    squares = [decode_frame(paths[row], max(size), white=whites[row])[0] for row in rows]
+    pictures = [Image.fromarray(square.transpose(1, 2, 0)).resize(size) for square in squares]  # 3 S S -> H W 3
+    return np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures])
 
 
 def picture_detectors(run: Run, *, n_restorations: int = RESTORATIONS) -> dict[str, Detectors]:
