@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -18,6 +19,7 @@ from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 from vqad_lib.workflow import choose as choose_module
 from vqad_lib.workflow import lock
+from vqad_lib.workflow import run as run_module
 from vqad_lib.workflow.choose import choose
 from vqad_lib.workflow.estimate import announce
 
@@ -152,6 +154,18 @@ def test_devices_share_the_cores_and_change_no_file_that_stages_depend_on(root, 
     monkeypatch.setenv("VQAD_DEVICES", "none")
     with pytest.raises(VqadError, match=r"^DEVICES must be a whole number of at least 1, got 'none'$"):
         choose(root, **NOTHING)
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(0, 2), (1, 1), (3, 3)])
+def test_threads_are_those_of_the_profile_else_no_more_than_the_cores(root, monkeypatch, asked, threads):
+    """A number in the profile stands, for results may hang on it; torch's own choice knows of no quota."""
+    path = root / "profiles" / "smoke.yaml"
+    profile = yaml.safe_load(path.read_text(encoding="utf-8")) | {"threads_per_stage": asked}
+    path.write_text(yaml.safe_dump(profile), encoding="utf-8")
+    monkeypatch.setattr(run_module, "usable_cores", lambda: 2)
+    torch.set_num_threads(4)
+    run_module.open_run("smoke")
+    assert torch.get_num_threads() == threads
 
 
 def test_run_json_is_rewritten_only_if_it_changes(root):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -309,6 +310,19 @@ def test_disk_that_fills_up_within_a_notebook(root, monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
     with pytest.raises(VqadError, match=r"No space left on device; free space .* then run again \(the notebook"):
         run_stage(stage(root))
+
+
+def test_kernel_that_does_not_start_is_one_line(root, monkeypatch):
+    def execute_notebook(*_, **__):
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(VqadError) as caught:
+        run_stage(stage(root))
+    reason = "its kernel did not start (Kernel died before replying to kernel_info)"
+    asked = f"is ipykernel in the environment of {sys.executable}?"
+    assert str(caught.value) == f"10_tiny_vqvae failed: {reason}; {asked}"
+    assert not (root / MANIFEST).exists()
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(root, executions):

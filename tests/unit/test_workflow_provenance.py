@@ -171,3 +171,13 @@ def test_stage_that_has_not_run_is_named(root):
     with pytest.raises(VqadError, match=r"cannot read .*04_score\.json"):
         write_provenance(root, [*STAGES, "04_score"])
     assert not (root / "reports").exists()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_new_module_counts_as_a_change_whatever_git_shows_the_user(root):
+    git(root, "init", "--quiet")
+    git(root, "commit", "--quiet", "--allow-empty", "--message=none")
+    git(root, "config", "status.showUntrackedFiles", "no")
+    (root / "vqad_lib").mkdir(exist_ok=True)
+    (root / "vqad_lib" / "new.py").touch()
+    assert code_revision(root)["git_changes"] is True

@@ -78,7 +78,7 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
 
 def code_revision(root: Path) -> dict[str, object]:
     """git_revision ("unknown" outside git), and git_changes: whether code, notebooks or profiles differ from it."""
-    changes = _git(root, "status", "--porcelain", "--", "vqad_lib", "notebooks", "profiles")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", "vqad_lib", "notebooks", "profiles")
     return {"git_revision": _git(root, "rev-parse", "HEAD"), "git_changes": changes not in ("", "unknown")}
 
 
