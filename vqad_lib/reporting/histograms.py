@@ -16,7 +16,7 @@ def score_histograms(
     *,
     xlabel: str,
     thresholds: dict[str, float] | None = None,
-    threshold_label: str = "threshold",
+    threshold_label: str = "decision threshold, sound protocol (from validation)",
     log_scores: bool = False,
 ) -> Figure:
     """Normal against anomalous scores, one panel a model, on one score axis (Figures 6-8).
@@ -26,7 +26,7 @@ def score_histograms(
             range).
         xlabel: the score's name with its unit, for example "sample-wise score (nats)".
         thresholds: model -> decision threshold in the score's unit, drawn as a dashed line.
-        threshold_label: which threshold that is, for the legend.
+        threshold_label: which threshold that is, for the legend; by default column threshold_score of Tables 6-8.
         log_scores: a logarithmic score axis; linear close to zero where a score is zero, so that it has its place. The
             axis says so.
 
