@@ -152,7 +152,7 @@ def frame_sheet(images: NDArray, *, titles: list[str], boxes: list[list[Box]], c
     """
     rows, (height, width) = -(-len(images) // columns), images.shape[-2:]
     size_in = (7.6, rows * (7.6 / columns * height / width + 0.35) + FOOTER_IN)
-    figure, axes = plt.subplots(rows, columns, figsize=size_in, squeeze=False, layout="compressed")
+    figure, axes = subplots(rows, columns, figsize=size_in, squeeze=False, layout="compressed")
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, image, title, marks in zip(axes.flat, images, titles, boxes, strict=False):
