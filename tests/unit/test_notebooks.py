@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from vqad_lib.config import load_profile, section_digest_source
+from vqad_lib.reporting.alt_text import alt_text
 from vqad_lib.workflow.stages import AUTOENCODERS, PRIORS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -165,6 +166,23 @@ def test_the_search_for_paths_finds_some():
         assert MACHINE_PATH.search(text), text
     for text in ("data/derived/run.json", "https://example.org/data/x", "../reports/tmp/", "a/tmp/b", "{root}/data/x"):
         assert not MACHINE_PATH.search(text), text
+
+
+def figures_of_stages() -> list[str]:
+    paths = [Path(path) for stage in STAGES.values() for key in ("outputs", "also") for path in stage.get(key, [])]
+    return sorted(path.stem.removeprefix("{replicate_folder}") for path in paths if path.suffix == ".png")
+
+
+@pytest.mark.parametrize("stem", figures_of_stages())
+def test_every_figure_has_words_of_its_own(stem):
+    words = alt_text(stem, title="title")
+    assert words != "title"
+    assert not words.endswith(f"({stem})")  # the words of another figure
+
+
+@pytest.mark.parametrize("number", [12, 13, 16, 18])
+def test_words_explain_test_frames_of_training_clips(number):
+    assert "Frames named Train are test frames of split paper" in alt_text(f"figure_{number}", title="")
 
 
 # -- stages.yaml -----------------------------------------------------------------------------------------------------

@@ -112,6 +112,7 @@ def test_images_have_size_alt_and_relative_source(run):
     assert (image["width"], image["height"], image["loading"]) == ("40", "20", "lazy")
     assert image["alt"] == (
         "Normal frames, and beneath them five restorations of each by each of VP, VT, GP and GT, in a panel of its own."
+        " Frames named Train are test frames of split paper, of clips whose other frames were trained on."
     )
     assert "../../figures/demo/figure_12.pdf" in page.links
 
