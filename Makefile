@@ -16,10 +16,11 @@ PERCEPTUAL ?=
 JOBS ?=
 DEVICES ?=
 NETWORKS ?=
+LAB_ARGS ?=
 PYTHON ?=
 PYTEST_ARGS ?=
 ifeq ($(MAKELEVEL),0)
-$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS PYTHON PYTEST_ARGS,$(if $($(s)),\
+$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS LAB_ARGS PYTHON PYTEST_ARGS,$(if $($(s)),\
   $(if $(filter environment,$(origin $(s))),$(info note      $(s)=$($(s)) comes from the environment))))
 endif
 # as they were typed, and through the environment: make keeps its hands off a $, the shell off quotes and backticks
@@ -61,7 +62,8 @@ help:
 	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
 	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
-	@echo '          NETWORKS=auto|trained|random (of make bench)  PYTEST_ARGS="..." (of make test, for unit and integration tests)'
+	@echo '          NETWORKS=auto|trained|random (of make bench)  LAB_ARGS=--port=N (options of JupyterLab)'
+	@echo '          PYTEST_ARGS="..." (of make test, for unit and integration tests)'
 
 # into .venv, and what the lock says: of the user's pip only where packages come from
 PIP := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_NO_BINARY -u PIP_ONLY_BINARY \
@@ -205,9 +207,10 @@ bench: $(ENVIRONMENT) $(EXTRAS)
 data: $(ENVIRONMENT)
 	@$(PY) -m vqad_lib.data.download
 
-## lab: explore in JupyterLab
+## lab: explore the last run in JupyterLab
 lab: $(ENVIRONMENT)
-	@$(OWN) jupyterlab --notebook-dir=notebooks
+	@$(PY) -m vqad_lib lab --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
+	  --seed="$$SEED" --perceptual="$$PERCEPTUAL" -- $(LAB_ARGS)
 
 # -- checks ----------------------------------------------------------------------------------------------------------
 ## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval

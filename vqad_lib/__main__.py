@@ -1,5 +1,5 @@
-"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score,bench}`. People type make
-instead.
+"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score,bench,lab}`. People type
+make instead.
 
 `train` and `score` are what torchrun and srun start too, once per device.
 """
@@ -24,6 +24,7 @@ def main() -> int:
             "train": _work,
             "score": _work,
             "bench": _bench,
+            "lab": _lab,
         }
         commands[arguments.command](arguments)
     except VqadError as error:
@@ -57,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure what it costs")
     for option in ("profile", "dataset", "data-root", "seed", "perceptual", "networks"):
         bench.add_argument(f"--{option}", default="")
+    lab = commands.add_parser("lab", help="explore the last run in JupyterLab")
+    for option in ("profile", "dataset", "data-root", "seed", "perceptual"):
+        lab.add_argument(f"--{option}", default="")
+    lab.add_argument("options", nargs="*", help="of JupyterLab, after --")
     return parser
 
 
@@ -104,6 +109,13 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     given = {key: value for key, value in vars(arguments).items() if key != "command"}
     bench(repository_root(), given)
+
+
+def _lab(arguments: argparse.Namespace) -> None:
+    from vqad_lib.workflow.lab import start_lab
+
+    given = {key: value for key, value in vars(arguments).items() if key not in ("command", "options")}
+    start_lab(repository_root(), given, arguments.options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Progress with a time estimate, in a terminal, in JupyterLab, and out of a notebook that Papermill executes.
 
-A kernel's own output ends up in the executed notebook, where a moving bar is noise. So when `VQAD_PROGRESS_FILE` is
+It is text everywhere: JupyterLab cannot show again a widget that was drawn into the output of another one. A kernel's own output ends up in the executed notebook, where a moving bar is noise. So when `VQAD_PROGRESS_FILE` is
 set, as the notebook runner does, the bar's text goes to that file, and the runner shows it on the terminal. Of several
 processes only the first shows anything.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from vqad_lib.distributed import process
 
@@ -45,26 +45,8 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit
         unit: what one item is called, for example "image".
     """
     path = os.environ.get("VQAD_PROGRESS_FILE")
-    if not process().is_first:
-        yield from items
-    elif path:
+    shown = {"leave": False, "mininterval": 0.5}
+    if path:
         plain = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}, about {remaining} left]"
-        yield from _plain_bar(items, what, total, unit, _LineFile(Path(path)), plain)
-    else:
-        yield from tqdm(items, desc=what, total=total, unit=unit, leave=False, mininterval=0.5)
-
-
-def _plain_bar(items, what, total, unit, file, bar_format) -> Iterator[Item]:
-    from tqdm import tqdm as text_bar  # tqdm.auto would draw a widget in a kernel
-
-    yield from text_bar(
-        items,
-        desc=what,
-        total=total,
-        unit=unit,
-        file=file,
-        bar_format=bar_format,
-        mininterval=1.0,
-        ncols=90,
-        ascii=True,
-    )
+        shown = {"file": _LineFile(Path(path)), "bar_format": plain, "mininterval": 1.0, "ncols": 90, "ascii": True}
+    yield from tqdm(items, desc=what, total=total, unit=unit, **shown) if process().is_first else items

@@ -1,12 +1,13 @@
 """Look at single test frames by hand: pick a frame and a combination, move the threshold, watch the restoration."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import ipywidgets
 import numpy as np
 import torch
-from IPython.display import display
+from IPython.display import clear_output, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -15,6 +16,7 @@ from vqad_lib.data.samples import anomalous_examples, frame_kinds
 from vqad_lib.detectors.chunks import surprise
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
+from vqad_lib.errors import VqadError
 from vqad_lib.reporting.figures import subplots
 from vqad_lib.training.batches import to_uint8, to_unit_range
 from vqad_lib.workflow import stages
@@ -113,15 +115,30 @@ class Explorer:
         return self._loaded[model]
 
 
-def open_explorer(run: Run, *, protocol: str = "paper") -> Explorer:
-    """The trained combinations of a run, on one split; what is not trained yet is trained first."""
+def open_explorer(run: Run, *, protocol: str = "paper", train: bool = False) -> Explorer:
+    """The trained combinations of a run, on one split.
+
+    Args:
+        train: train what is not there, which is quick in profile smoke only; else `load` raises a `VqadError` that names
+            the command.
+    """
     by_name = {name: pair for pair, name in stages.COMBINATIONS.items()}
 
     def load(model: str) -> Detectors:
         autoencoder, prior = by_name[model]
-        return stages.detectors(run, autoencoder_kind=autoencoder, prior_kind=prior, protocol=protocol)
+        options = {"autoencoder_kind": autoencoder, "prior_kind": prior, "protocol": protocol}
+        if not (train or stages.is_trained(run, **options)):
+            raise VqadError(f"the networks of {model} are not there; this makes them: {_make_paper(run)}")
+        return stages.detectors(run, **options)
 
     return Explorer(run.frames, run.subsets(protocol), load)
+
+
+def _make_paper(run: Run) -> str:
+    """The command behind a run, from "--data-root=x" and its like."""
+    pairs = (option.removeprefix("--").split("=", 1) for option in run.options)
+    given = [f"{key.replace('-', '_').upper()}={shlex.quote(value)}" for key, value in pairs if key != "replicate"]
+    return " ".join(["make paper", *given])
 
 
 def draw(look: Look, *, method: str) -> Figure:
@@ -159,6 +176,12 @@ def controls(explorer: Explorer) -> ipywidgets.Widget:
     }
 
     def show(**values: int | str | float) -> None:
-        display(draw(explorer.look(**values), method=values["method"]))
+        try:
+            look = explorer.look(**values)
+        except VqadError as error:
+            print(error)
+            return
+        clear_output(wait=True)  # of the progress of a training
+        display(draw(look, method=values["method"]))
 
     return ipywidgets.VBox([*chosen.values(), ipywidgets.interactive_output(show, chosen)])

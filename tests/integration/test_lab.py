@@ -1,0 +1,110 @@
+"""`make lab` as a person meets it: JupyterLab in a browser, all cells run, the controls moved, the picture watched."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+START_S, LOOK_S = 90, 180  # at most, on a machine that is busy with other things
+WIDE_AND_TALL = {"width": 1400, "height": 3600}  # JupyterLab keeps cells off the page until they are scrolled to
+PICTURE = ".widget-output img"
+SPOILT = """() => [...document.querySelectorAll(
+    '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .jp-RenderedText[data-mime-type*="error"]'
+  )].map(e => e.textContent)"""
+ALL_RUN = """count => {
+  const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent);
+  return prompts.length === count && prompts.every(text => /^\\[\\d+\\]:$/.test(text));
+}"""
+OTHER_PICTURE = f"before => {{ const e = document.querySelector('{PICTURE}'); return e && e.src !== before; }}"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
+    pytest.mark.timeout(600),
+]
+
+
+def free_port() -> int:
+    """JupyterLab takes the next one where somebody was quicker."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return trial.getsockname()[1]
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """What `make lab` prints in a fresh checkout of a user who has no settings."""
+    for name in ("notebooks", "profiles", "vqad_lib"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    left_out = re.compile("MAKE|MFLAGS|JUPYTER|JPY|VQAD|DISPLAY|WAYLAND")
+    environment = {key: value for key, value in os.environ.items() if not left_out.match(key)}
+    environment |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    (tmp_path / "home").mkdir()
+    line = ["make", "lab", f"PYTHON={sys.executable}", f"LAB_ARGS=--port={free_port()}"]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            line, cwd=tmp_path, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    try:
+        found, ends = None, time.monotonic() + START_S
+        while not found and server.poll() is None and time.monotonic() < ends:
+            found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*token=\w+", log.read_text())
+            time.sleep(0.2)
+        assert found, log.read_text()
+        yield found[0]
+    finally:
+        try:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(30)
+        except ProcessLookupError:  # it never came up
+            pass
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_explore_in_a_browser(address):
+    """Nothing was run before, so the first look trains networks, in the output of a control."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver, driver.chromium.launch(
+        executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"]
+    ) as browser:
+        page = browser.new_page(viewport=WIDE_AND_TALL)
+        page.set_default_timeout(START_S * 1000)
+        page.goto(address)
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()  # the kernel is there
+        cells = 6  # of the notebook, with the one that make lab puts in
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_function(ALL_RUN, arg=cells, timeout=LOOK_S * 1000)
+
+        def moved(before: str) -> str:
+            page.wait_for_function(OTHER_PICTURE, arg=before, timeout=LOOK_S * 1000)
+            return page.locator(PICTURE).get_attribute("src")
+
+        first = moved("")
+        frames = page.locator(".widget-dropdown select")
+        frames.select_option(index=0 if frames.evaluate("e => e.selectedIndex") else 1)
+        second = moved(first)
+        handle = page.locator(".widget-slider .noUi-handle")
+        handle.press("PageDown")
+        third = moved(second)
+        page.get_by_role("button", name="GT", exact=True).click()
+        moved(third)
+        assert page.evaluate(SPOILT) == []
+        shown = page.locator(".jp-Notebook").inner_text()
+        assert not re.search("model not found|error displaying", shown, re.IGNORECASE), shown
+        assert "test frames of synthetic walkway" in shown
