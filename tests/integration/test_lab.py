@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -52,17 +54,23 @@ def address(tmp_path: Path) -> Iterator[str]:
     environment |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
     (tmp_path / "home").mkdir()
     line = ["make", "lab", f"PYTHON={sys.executable}", f"LAB_ARGS=--port={free_port()}"]
-    log = tmp_path / "log"
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            line, cwd=tmp_path, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+    server = subprocess.Popen(
+        line,
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        found, ends = None, time.monotonic() + START_S
-        while not found and server.poll() is None and time.monotonic() < ends:
-            found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*token=\w+", log.read_text())
-            time.sleep(0.2)
-        assert found, log.read_text()
+        said, found = "", None
+        while not found and (news := server.stdout.readline()):
+            said += news
+            found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*token=\w+", news)
+        assert found, said
+        threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
         yield found[0]
     finally:
         try:
@@ -77,10 +85,10 @@ def address(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_explore_in_a_browser(address):
     """Nothing was run before, so the first look trains networks, in the output of a control."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver, driver.chromium.launch(
-        executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"]
-    ) as browser:
+    with (
+        sync_api.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"]) as browser,
+    ):
         page = browser.new_page(viewport=WIDE_AND_TALL)
         page.set_default_timeout(START_S * 1000)
         page.goto(address)

@@ -4,6 +4,8 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
+from unittest.mock import Mock
+
 import ipywidgets
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from vqad_lib.config import SyntheticConfig, profile_from_mapping
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.synthetic import generate
 from vqad_lib.detectors.scoring import Detectors
+from vqad_lib.errors import VqadError
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.training.batches import to_unit_range
@@ -89,6 +92,12 @@ def test_picture_names_threshold_and_score(explorer):
     assert figure.get_suptitle() == f"pixel wise: score {look.score:.4f}, λ {look.threshold_nats:.2f} nats"
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), look.restorations[0].transpose(1, 2, 0))
     plt.close("all")
+
+
+def test_what_stops_a_look_is_a_sentence(explorer, capsys):
+    explorer.load = Mock(side_effect=VqadError("make paper makes them"))
+    controls(explorer)
+    assert capsys.readouterr().out.endswith("make paper makes them\n")
 
 
 def test_moving_the_slider_draws_again(explorer):

@@ -1,0 +1,124 @@
+"""What `make lab` opens, with which settings, and how it starts JupyterLab."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from vqad_lib.errors import VqadError
+from vqad_lib.files import write_json
+from vqad_lib.workflow import explore, lab
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A checkout with the explorer's notebook, as it is committed, and nothing run."""
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(REPOSITORY / "notebooks" / "30_explore.ipynb", tmp_path / "notebooks")
+    return tmp_path
+
+
+def ran(root: Path, profile: str, dataset: str, *, seed: str, at: int) -> None:
+    """What `make paper` leaves of its choice, so many seconds after the epoch."""
+    path = root / "data" / "derived" / profile / dataset / "run.json"
+    known = {"profile": profile, "dataset": dataset, "data_root": "", "seed": seed, "perceptual": "random"}
+    write_json(path, known | {"seeds": "1", "data_digest": "d", "results": f"{profile}/{dataset}"})
+    os.utime(path, (at, at))
+
+
+def test_nothing_was_run(root):
+    assert lab.parameters_to_explore(root, {"profile": "", "seed": ""}) == {"profile": "smoke"}
+    assert lab.parameters_to_explore(root, {"profile": "demo", "seed": "3"}) == {"profile": "demo", "seed": "3"}
+
+
+def test_the_last_run_is_taken(root):
+    ran(root, "demo", "synthetic", seed="0", at=200)
+    ran(root, "demo", "ucsd_ped2", seed="7", at=300)
+    ran(root, "paper", "ucsd_ped2", seed="1", at=100)
+    found = lab.parameters_to_explore(root, {})
+    wanted = {"profile": "demo", "dataset": "ucsd_ped2", "data_root": "", "seed": "7", "perceptual": "random"}
+    assert found == wanted
+
+
+def test_the_smoke_run_of_make_test_does_not_hide_another(root):
+    ran(root, "smoke", "synthetic", seed="0", at=200)
+    assert lab.parameters_to_explore(root, {})["profile"] == "smoke"
+    ran(root, "demo", "synthetic", seed="5", at=100)
+    assert lab.parameters_to_explore(root, {})["seed"] == "5"
+    assert lab.parameters_to_explore(root, {"profile": "smoke"})["seed"] == "0"
+
+
+def test_what_is_given_picks_the_run_and_wins(root):
+    ran(root, "demo", "synthetic", seed="4", at=100)
+    ran(root, "demo", "ucsd_ped2", seed="7", at=300)
+    assert lab.parameters_to_explore(root, {"dataset": "synthetic"})["seed"] == "4"
+    found = lab.parameters_to_explore(root, {"profile": "paper", "seed": "9"})  # which never ran
+    assert found == {"profile": "paper", "seed": "9"}
+
+
+def test_the_copy_has_the_settings_and_no_outputs(root):
+    source = root / "notebooks" / "30_explore.ipynb"
+    before = source.read_bytes()
+    copy = lab.working_copy(root, {"profile": "demo", "data_root": "my 'own' images"})
+    assert source.read_bytes() == before
+    assert copy.parent == root / "data" / "derived" / "lab"
+    notebook = nbformat.read(copy, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tags = [cell.metadata.get("tags", []) for cell in code]
+    injected = tags.index(["injected-parameters"])
+    assert "parameters" in tags[injected - 1]
+    found: dict[str, str] = {}
+    exec(code[injected - 1].source + "\n" + code[injected].source, found)
+    assert (found["profile"], found["data_root"], found["seed"]) == ("demo", "my 'own' images", "")
+    assert [cell.outputs for cell in code] == [[]] * len(code)
+    assert "widgets" not in notebook.metadata
+
+
+def test_what_was_added_to_the_copy_by_hand_stays(root):
+    copy = lab.working_copy(root, {"profile": "demo"})
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("my = 1", outputs=[nbformat.v4.new_output("stream", text="shown")]))
+    nbformat.write(notebook, copy)
+    assert lab.working_copy(root, {"profile": "demo"}) == copy
+    again = nbformat.read(copy, as_version=4)
+    assert (again.cells[-1].source, again.cells[-1].outputs) == ("my = 1", [])
+    assert sum("injected-parameters" in cell.metadata.get("tags", []) for cell in again.cells) == 1
+    assert lab.working_copy(root, {"profile": "smoke"}) != copy
+
+
+@pytest.mark.parametrize(("user", "expected"), [(0, True), (1000, False)])
+def test_root_may_start_it(monkeypatch, root, user, expected):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    line = lab.command(root, root / "data" / "derived" / "lab" / "a.ipynb", ["--port=9999"])
+    assert line[:3] == [sys.executable, "-m", "jupyterlab"]
+    assert ("--allow-root" in line) == expected
+    assert "--LabApp.default_url=/lab/tree/data/derived/lab/a.ipynb" in line
+    assert line[-1] == "--port=9999", "what a person asks for comes last, and wins"
+
+
+@pytest.mark.parametrize("screen", ["", "DISPLAY", "WAYLAND_DISPLAY"])
+def test_without_a_screen_no_browser_is_opened(monkeypatch, root, screen):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if screen:
+        monkeypatch.setenv(screen, ":0")
+    line = lab.command(root, root / "data" / "derived" / "lab" / "a.ipynb", [])
+    assert ("--no-browser" in line) == (not screen)
+
+
+def test_networks_that_are_not_there_are_not_trained_but_named(monkeypatch):
+    options = ("--profile=demo", "--dataset=folder", "--data-root=my images", "--replicate=0")
+    run = SimpleNamespace(frames=None, options=options, subsets=lambda _protocol: None)
+    monkeypatch.setattr(explore.stages, "is_trained", lambda _run, **_names: False)
+    monkeypatch.setattr(explore.stages, "detectors", lambda _run, **names: names["prior_kind"])
+    with pytest.raises(VqadError, match=r"GT .*: make paper PROFILE=demo DATASET=folder DATA_ROOT='my images'$"):
+        explore.open_explorer(run).load("GT")
+    assert explore.open_explorer(run, train=True).load("GT") == "gpt2"
