@@ -105,7 +105,7 @@ def _prepared(root: Path, profile: Profile, dataset: str, folder: str) -> FrameS
 
 
 def _write(derived: Path, settings: dict[str, str], variables: dict[str, str]) -> None:
-    """run.json, which every stage depends on, only if it changes; run.mk for make; beside the networks, for make lab."""
+    """run.json, which every stage depends on, only if it changes; run.mk for make; a copy per result for make lab."""
     path = derived / "run.json"
     if not path.exists() or read_json(path) != settings:
         write_json(path, settings)

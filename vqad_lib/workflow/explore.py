@@ -119,8 +119,8 @@ def open_explorer(run: Run, *, protocol: str = "paper", train: bool = False) -> 
     """The trained combinations of a run, on one split.
 
     Args:
-        train: train what is not there, which is quick in profile smoke only; else `load` raises a `VqadError` that names
-            the command.
+        train: train what is not there, which is quick in profile smoke only; else `load` raises a `VqadError` with the
+            command that does.
     """
     by_name = {name: pair for pair, name in stages.COMBINATIONS.items()}
 
