@@ -1,8 +1,8 @@
 """Progress with a time estimate, in a terminal, in JupyterLab, and out of a notebook that Papermill executes.
 
-It is text everywhere: JupyterLab cannot show again a widget that was drawn into the output of another one. A kernel's own
-output ends up in the executed notebook, where a moving bar is noise. So when `VQAD_PROGRESS_FILE` is set, as
-the notebook runner does, the bar's text goes to that file, and the runner shows it on the terminal. Of several processes
+It is text everywhere: JupyterLab cannot show a widget again that was drawn into the output of another one. A kernel's
+own output ends up in the executed notebook, where a moving bar is noise. So when `VQAD_PROGRESS_FILE` is set, as the
+notebook runner does, the bar's text goes to that file, and the runner shows it on the terminal. Of several processes
 only the first shows anything.
 """
 
