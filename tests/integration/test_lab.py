@@ -82,6 +82,14 @@ def address(tmp_path: Path) -> Iterator[str]:
             os.killpg(server.pid, signal.SIGKILL)
 
 
+def until(page: sync_api.Page, condition: str, argument: object) -> None:
+    """Wait for it, or say what is on the page instead."""
+    try:
+        page.wait_for_function(condition, arg=argument, timeout=LOOK_S * 1000)
+    except sync_api.TimeoutError:
+        pytest.fail(page.locator("body").inner_text())
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_explore_in_a_browser(address):
     """Nothing was run before, so the first look trains networks, in the output of a control."""
@@ -93,14 +101,14 @@ def test_explore_in_a_browser(address):
         page.set_default_timeout(START_S * 1000)
         page.goto(address)
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()  # the kernel is there
+        page.get_by_text(re.compile(r"^Python 3 .*\| Idle$")).wait_for()  # before that, JupyterLab runs nothing
         cells = 6  # of the notebook, with the one that make lab puts in
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_function(ALL_RUN, arg=cells, timeout=LOOK_S * 1000)
+        until(page, ALL_RUN, cells)
 
         def moved(before: str) -> str:
-            page.wait_for_function(OTHER_PICTURE, arg=before, timeout=LOOK_S * 1000)
+            until(page, OTHER_PICTURE, before)
             return page.locator(PICTURE).get_attribute("src")
 
         first = moved("")
