@@ -27,6 +27,8 @@ ALL_RUN = """count => {
   const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent);
   return prompts.length === count && prompts.every(text => /^\\[\\d+\\]:$/.test(text));
 }"""
+OUTPUTS = """() => [...document.querySelectorAll('.widget-output .jp-OutputArea-output')]
+  .map(e => [e.dataset.mimeType, e.textContent])"""
 OTHER_PICTURE = f"before => {{ const e = document.querySelector('{PICTURE}'); return e && e.src !== before; }}"
 
 pytestmark = [
@@ -109,6 +111,8 @@ def test_explore_in_a_browser(address):
 
         def moved(before: str) -> str:
             until(page, OTHER_PICTURE, before)
+            # the picture and nothing else: no progress that has ended, no "Loading widget..." that never comes
+            assert page.evaluate(OUTPUTS) == [["image/png", ""]]
             return page.locator(PICTURE).get_attribute("src")
 
         first = moved("")
