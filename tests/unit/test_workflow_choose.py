@@ -98,6 +98,7 @@ def test_profile_follows_device_and_data(root, monkeypatch, capsys, trouble, ped
     jobs = 1 if trouble == "" else 3
     assert lines[2] == f"seed      0; {jobs} notebook(s) at a time; about 12.5 min"
     assert settings == read_json(root / "data" / "derived" / "run.json")
+    assert settings == read_json(root / "data" / "derived" / settings["results"] / "run.json")  # make lab looks there
 
 
 def test_three_seeds_take_about_twice_as_long(root, capsys):
