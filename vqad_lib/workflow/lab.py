@@ -31,7 +31,7 @@ def start_lab(root: Path, given: dict[str, str], options: list[str]) -> None:
     parameters = parameters_to_explore(root, given)
     configured(parameters["profile"], seed=parameters.get("seed", ""), perceptual=parameters.get("perceptual", ""))
     shown = " ".join(f"{key} {value}" for key, value in parameters.items() if value)
-    print(f"lab       {shown}; others with PROFILE=, DATASET=, DATA_ROOT=, SEED=, PERCEPTUAL=")
+    print(f"lab       {shown}; others with PROFILE=, DATASET=, DATA_ROOT=, SEED=, PERCEPTUAL=", flush=True)
     if parameters["profile"] == SMALLEST:
         print("note      pictures of this profile are noise; make paper PROFILE=demo makes better ones", flush=True)
     line = command(root, working_copy(root, parameters), options)
