@@ -67,12 +67,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _choose(arguments: argparse.Namespace) -> None:
     from vqad_lib.workflow.choose import choose
+    from vqad_lib.workflow.lock import keep_until_exit
 
     options = {
         key: getattr(arguments, key)
         for key in ("profile", "dataset", "data_root", "seed", "seeds", "perceptual", "jobs")
     }
-    choose(repository_root(), **options)
+    root = repository_root()
+    keep_until_exit(root)
+    choose(root, **options)
 
 
 def _stage(arguments: argparse.Namespace) -> None:

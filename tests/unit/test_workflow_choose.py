@@ -1,5 +1,6 @@
 """What `make paper` picks, what it says about it, and how long it thinks it will take."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -282,6 +283,38 @@ def test_run_on_another_machine_holds_as_long_as_something_goes_on(root, seconds
     write_json(path, {"host": "elsewhere", "process": 1, "started": "1", "what": "demo"})
     os.utime(path, (time.time() - seconds_ago,) * 2)
     assert start("smoke").returncode == status
+
+
+def test_nobody_looks_at_the_lock_while_another_takes_it(root, monkeypatch):
+    """Two runs that start in one moment would both find it free."""
+    refused, holder = [], lock._holder
+
+    def looks(path: Path) -> dict:
+        guard = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            refused.append(path.name)
+        finally:
+            os.close(guard)
+        return holder(path)
+
+    monkeypatch.setattr(lock, "_holder", looks)
+    for _ in range(2):  # the first one lets go again
+        lock.take(root, "smoke")
+    assert refused == ["run.lock"] * 2
+
+
+def test_lock_is_kept_while_frames_are_decoded(root, monkeypatch):
+    path = root / "data" / "derived" / "run.lock"
+    lock.take(root, "smoke")
+    os.utime(path, (1, 1))
+    monkeypatch.setattr(lock, "_KEEP_EVERY_S", 0.01)
+    lock.keep_until_exit(root)
+    deadline = time.monotonic() + 600
+    while path.stat().st_mtime == 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_stages_keep_the_lock(root):

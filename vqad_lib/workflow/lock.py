@@ -5,15 +5,19 @@ lives and something is going on: every stage keeps the file fresh.
 """
 
 import contextlib
+import fcntl
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 
 STALE_S = 120.0
+_KEEP_EVERY_S = 20.0
 
 
 def take(root: Path, what: str) -> None:
@@ -28,13 +32,29 @@ def take(root: Path, what: str) -> None:
     """
     path, parent = _path(root), os.getppid()
     mine = {"host": socket.gethostname(), "process": parent, "started": _started(parent)}
-    holder = _holder(path)
-    if holder and {key: holder.get(key) for key in mine} != mine and _lives(holder):
-        raise VqadError(
-            f"another run ({holder.get('what')}) is going on in this checkout, process {holder.get('process')} on "
-            f"{holder.get('host')}; wait for it, stop it, or use another checkout"
-        )
-    write_json(path, mine | {"what": what})
+    with _one_at_a_time(path):
+        holder = _holder(path)
+        if holder and {key: holder.get(key) for key in mine} != mine and _lives(holder):
+            raise VqadError(
+                f"another run ({holder.get('what')}) is going on in this checkout, process {holder.get('process')} on "
+                f"{holder.get('host')}; wait for it, stop it, or use another checkout"
+            )
+        write_json(path, mine | {"what": what})
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Nobody else looks and takes in between; two runs that start in one moment would both find the lock free."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard = os.open(path.parent, os.O_RDONLY)  # a folder can be locked too, and leaves no file behind
+    except OSError as error:
+        raise VqadError(f"cannot write {path}: {error.strerror}; make the folder writable") from error
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(guard)
 
 
 def _holder(path: Path) -> dict:
@@ -43,6 +63,17 @@ def _holder(path: Path) -> dict:
         return read_json(path) if time.time() - path.stat().st_mtime < STALE_S else {}
     except (OSError, VqadError):
         return {}
+
+
+def keep_until_exit(root: Path) -> None:
+    """Say so from time to time as long as this process lives: decoding a large folder takes a while."""
+
+    def keep_on() -> None:
+        while True:
+            time.sleep(_KEEP_EVERY_S)
+            keep(root)
+
+    threading.Thread(target=keep_on, daemon=True).start()
 
 
 def keep(root: Path) -> None:
