@@ -213,7 +213,7 @@ def test_histograms_take_labels_of_any_type(label):
 def test_histograms_on_a_log_axis_keep_zero(tmp_path):
     figure = score_histograms(scores(score=[0.0, 0.0, 10.0, 1e4]), xlabel="score", log_scores=True)
     assert figure.axes[0].get_xscale() == "symlog"
-    assert figure.axes[0].get_xlabel() == "score, logarithmic axis above 510"
+    assert figure.axes[0].get_xlabel() == "score\nlogarithmic axis above 510"
     save_figure(figure, number=6, labels=LABELS, folder=tmp_path)
 
 
@@ -231,7 +231,7 @@ def test_log_axis_has_round_labels(score, ticks):
     figure.canvas.draw()
     low, high = figure.axes[0].get_xlim()
     if score[0]:
-        assert figure.axes[0].get_xlabel() == "score, logarithmic axis"
+        assert figure.axes[0].get_xlabel() == "score\nlogarithmic axis"
     shown = [label for label in figure.axes[0].get_xticklabels() if low <= label.get_position()[0] <= high]
     assert [label.get_text() for label in shown] == ticks
     boxes = [label.get_window_extent() for label in shown]
@@ -260,6 +260,19 @@ def test_panels_of_other_names_keep_their_order():
     frame = DataFrame({"model": ["split paper", "split official"] * 2, "label": [0, 0, 1, 1], "score": [1.0, 2, 3, 4]})
     figure = score_histograms(frame, xlabel="distance")
     assert [axis.get_title() for axis in figure.axes] == ["split paper", "split official"]
+
+
+def test_words_of_histograms_stay_within_the_figure():
+    """ "sample-wise score (nats), logarithmic axis above 1.4" once ran off its edge."""
+    models = [name for name in ("GT", "GP", "VT", "VP") for _ in range(4)]
+    frame = DataFrame({"model": models, "label": [0, 1] * 8, "score": [0.0, 1.4321, 20.0, 300.0] * 4})
+    figure = score_histograms(frame, xlabel="sample-wise score (nats)", thresholds={"VP": 9.0}, log_scores=True)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        for words in (axis.xaxis.label, axis.yaxis.label, axis.title):
+            box = words.get_window_extent()
+            assert figure.bbox.x0 <= box.x0, words.get_text()
+            assert box.x1 <= figure.bbox.x1, words.get_text()
 
 
 def test_histograms_of_one_value_and_four_models():

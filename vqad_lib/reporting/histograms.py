@@ -63,7 +63,7 @@ def score_histograms(
         axis.set_visible(False)
     # axis labels, for the footer's strip does not make room for a supxlabel
     for axis in axes[-1]:
-        axis.set_xlabel(f"{xlabel}, {_log_name(values)}" if log_scores else xlabel)
+        axis.set_xlabel(f"{xlabel}\n{_log_name(values)}" if log_scores else xlabel)
     for axis in axes[:, 0]:
         axis.set_ylabel("share of class (%)")
     handles, names = axes[0, 0].get_legend_handles_labels()
