@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ TESTS_OWN = ("VQAD_SLOW", "VQAD_TEST_", "VQAD_PAPER_")
 # what make, torchrun, SLURM, git's hooks and a proxy leave in a shell; the commands that tests start would read it too
 OTHERS = ("VQAD_", "MAKE", "MFLAGS", "GNUMAKE", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELASTIC_")
 OTHERS += ("GIT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "COLUMNS", "PYTHONWARNINGS")
+# settings of the Makefile, which make hands on to `make test PYTEST_ARGS=...`
+SETTINGS = re.search(r"foreach s,([A-Z_ ]+),", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))[1].split()
 for variable in list(os.environ):
-    if variable.upper().startswith(OTHERS) and not variable.startswith(TESTS_OWN):
+    if (variable.upper().startswith(OTHERS) or variable in SETTINGS) and not variable.startswith(TESTS_OWN):
         del os.environ[variable]
 os.environ["VQAD_ROOT"] = str(REPOSITORY)  # wherever pytest was started
 mpl.rcdefaults()  # nobody's matplotlibrc
