@@ -20,8 +20,8 @@ LAB_ARGS ?=
 PYTHON ?=
 PYTEST_ARGS ?=
 ifeq ($(MAKELEVEL),0)
-$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS LAB_ARGS PYTHON PYTEST_ARGS,$(if $($(s)),\
-  $(if $(filter environment,$(origin $(s))),$(info note      $(s)=$($(s)) comes from the environment))))
+$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS LAB_ARGS PYTHON PYTEST_ARGS,$(if $(value $(s)),\
+  $(if $(filter environment,$(origin $(s))),$(info note      $(s)=$(value $(s)) comes from the environment))))
 endif
 # as they were typed, and through the environment: make keeps its hands off a $, the shell off quotes and backticks
 $(foreach setting,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS NETWORKS,\
@@ -108,7 +108,7 @@ endif
 endif
 
 M := $(DERIVED)/$(RESULTS)/manifests
-COMMON := $(DERIVED)/run.json profiles/$(PROFILE).yaml notebooks/stages.yaml $(shell find vqad_lib -name '*.py')
+COMMON := $(DERIVED)/run.json profiles/$(PROFILE).yaml notebooks/stages.yaml $(shell find vqad_lib data/paper -name '*.py' -o -name '*.j2' -o -name '*.css' -o -name '*.csv')
 STAGE = @$(PY) -m vqad_lib stage
 AUTOENCODERS := vqvae vqgan
 PRIORS := pixelsnail gpt2
@@ -177,7 +177,7 @@ $(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
 export VQAD_STAGES := $(STAGES)
 results: $(M)/report.json
 	@:
-$(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2)
+$(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2 vqad_lib/reporting/*.css)
 	@$(PY) -m vqad_lib finish && touch $@
 
 # the choices of docs/fidelity.md, not part of `results`. $(1) choice, $(2) split
@@ -215,6 +215,8 @@ lab: $(ENVIRONMENT)
 # -- checks ----------------------------------------------------------------------------------------------------------
 ## test: style, unit tests, the smoke profile end to end, the committed notebooks under nbval
 test: lint
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  echo 'note      no Chromium or Chrome on PATH: the tests of pages and of JupyterLab in a browser are skipped'
 	@echo 'test      1/3 unit and integration tests (about 4 minutes)'
 	@VQAD_DEVICES= $(OWN) pytest $(PYTEST_ARGS) tests
 	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
@@ -250,6 +252,7 @@ lock:
 	@$(LOCK) requirements.in -o requirements.lock
 	@$(LOCK) requirements-extra.in -c requirements.lock -o requirements-extra.lock
 
-## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, not .venv)
+## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, .venv, make lab's copies)
 clean:
-	@rm -rf $(DERIVED) reports/smoke figures/smoke reports/*/*/notebooks/.working .pytest_cache .ruff_cache
+	@test ! -d $(DERIVED) || find $(DERIVED) -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +
+	@rm -rf reports/smoke figures/smoke reports/*/*/notebooks/.working .pytest_cache .ruff_cache

@@ -18,6 +18,7 @@ from vqad_lib.profile_files import in_words, read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+Threads = Annotated[int, Field(ge=0, le=4096)]  # torch crashes beyond what the system has threads for
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -287,7 +288,7 @@ class BenchmarkConfig:
     """
 
     __pydantic_config__ = _STRICT
-    threads: Count
+    threads: Annotated[Threads, Field(ge=1)]
     images: Count
     n_restorations: Counts
     repeats: Count
@@ -310,7 +311,7 @@ class Profile:
     about: str
     seed: Seed
     expected_minutes: Positive
-    threads_per_stage: Whole
+    threads_per_stage: Threads
     data: DataConfig
     autoencoder: AutoencoderConfig
     gan: GanConfig

@@ -320,7 +320,7 @@ def test_one_make_is_one_sitting():
     assert started(VQAD_STARTED="5") == [5, 5]
 
 
-ODD = 'it\'s $HOME $(HOME) `id` "q" \\ ~ #; & <b> '
+ODD = 'it\'s $HOME $(HOME) $(shell echo ran) $(b ${c `id` "q" \\ ~ #; & <b> '
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

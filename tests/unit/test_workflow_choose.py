@@ -231,6 +231,23 @@ def test_warns_before_results_on_other_data_are_replaced(root, capsys):
     assert "note" not in capsys.readouterr().err
 
 
+def test_refuses_another_folder_of_the_same_name(root, tmp_path):
+    for place, grey in (("a", 10), ("b", 20)):
+        for kind in ("normal", "abnormal"):
+            (tmp_path / place / "images" / kind).mkdir(parents=True)
+            for i in range(5):
+                Image.new("L", (16, 16), grey * i).save(tmp_path / place / "images" / kind / f"{i}.png")
+    of = {place: NOTHING | {"data_root": str(tmp_path / place / "images")} for place in "ab"}
+    results = choose(root, **of["a"])["results"]
+    with pytest.raises(
+        VqadError, match=r"holds results on another folder of this name, .*/a/images; rename .*/b/images"
+    ):
+        choose(root, **of["b"])
+    assert read_json(root / "data" / "derived" / results / "run.json")["data_root"].endswith("/a/images")
+    Image.new("L", (16, 16), 99).save(tmp_path / "a" / "images" / "normal" / "new.png")
+    choose(root, **of["a"])
+
+
 def test_data_sets_have_results_of_their_own(root, tmp_path):
     """The first command of the README, on the synthetic walkway, once replaced the results on Ped2 of a clone."""
     ped2 = str(write_ped2(tmp_path / "elsewhere" / "UCSDped2"))

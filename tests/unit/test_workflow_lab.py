@@ -58,6 +58,12 @@ def test_what_is_given_picks_the_run_and_wins(root):
     ran(root, "demo", "synthetic", seed="4", at=100)
     ran(root, "demo", "ucsd_ped2", seed="7", at=300)
     assert lab.parameters_to_explore(root, {"dataset": "synthetic"})["seed"] == "4"
+    here = {key: value for key, value in lab.parameters_to_explore(root, {}).items() if key != "data_root"}
+    whole = {"data_root": str(root / "elsewhere" / "images"), "seed": "05", "dataset": "auto"}
+    run = here | {"profile": "demo", "seed": "5", "data_root": "elsewhere/images"}
+    write_json(root / "data" / "derived" / "demo" / "folder_images" / "run.json", run)
+    assert lab.parameters_to_explore(root, whole)["profile"] == "demo", "paths and numbers may be written another way"
+    assert lab.parameters_to_explore(root, {"seed": "77"}) == {"profile": "demo", "seed": "77"}
     found = lab.parameters_to_explore(root, {"profile": "paper", "seed": "9"})  # which never ran
     assert found == {"profile": "paper", "seed": "9"}
 
@@ -88,7 +94,15 @@ def test_what_was_added_to_the_copy_by_hand_stays(root):
     nbformat.write(notebook, copy)
     assert lab.working_copy(root, {"profile": "demo"}) == copy
     again = nbformat.read(copy, as_version=4)
-    assert (again.cells[-1].source, again.cells[-1].outputs) == ("my = 1", [])
+    assert (again.cells[-1].source, [output["text"] for output in again.cells[-1].outputs]) == ("my = 1", ["shown"])
+    injected = next(cell for cell in again.cells if "injected-parameters" in cell.metadata.get("tags", []))
+    injected.source = 'profile = "mine"'
+    controls = {"application/vnd.jupyter.widget-view+json": {"model_id": "gone"}}
+    again.cells[-1].outputs = [nbformat.v4.new_output("display_data", data=controls)]
+    nbformat.write(again, copy)
+    again = nbformat.read(lab.working_copy(root, {"profile": "demo"}), as_version=4)
+    assert 'profile = "mine"' in [cell.source for cell in again.cells], "parameters changed by hand stay"
+    assert again.cells[-1].outputs == []
     assert sum("injected-parameters" in cell.metadata.get("tags", []) for cell in again.cells) == 1
     assert lab.working_copy(root, {"profile": "smoke"}) != copy
 

@@ -72,7 +72,8 @@ def _kept(run: Run, name: str, protocol: str) -> Path:
     sections, code = _SHAPED_BY[name]
     profile = section_digest_source(run.profile, [*sections, "data", "threads_per_stage"])
     code = code_digest(run.root, [*code, "data/splits.py", "data/survey.py"], alone=["workflow/baselines.py"])
-    key = digest(profile, code, run.frames.digest, protocol)
+    theirs = anomalib_version() if name in BY_ANOMALIB else ""
+    key = digest(profile, code, run.frames.digest, protocol, theirs or "")
     return run.derived / protocol / f"baseline_{name}_{key[:12]}.parquet"
 
 

@@ -65,7 +65,7 @@ def choose(
     results = results_name(loaded, frames)
     for place in ("reports", "figures"):
         _check_writable(root / place / results)
-    _warn_of_other_data(root, results, frames.digest)
+    _check_other_data(root, results, frames.digest, folder)
     settings = {
         "profile": name,
         "dataset": chosen,
@@ -169,8 +169,16 @@ def _gpu_trouble() -> str | None:
     return gpu_trouble() if listing.returncode == 0 and b"GPU" in listing.stdout else None
 
 
-def _warn_of_other_data(root: Path, results: str, digest: str) -> None:
-    """A folder of the same name, or the same folder with other images."""
-    path = root / "reports" / results / "provenance.json"
+def _check_other_data(root: Path, results: str, digest: str, folder: Path | None) -> None:
+    """Refuse another folder of the same name; say so where the same folder holds other images."""
+    path, earlier = root / "reports" / results / "provenance.json", root / "data" / "derived" / results / "run.json"
+    before = read_json(earlier) if earlier.exists() else {}
+    if folder and before.get("data_root") and before.get("data_digest") != digest:
+        other = Path(absolute(root, before["data_root"]))
+        if other != folder.resolve() and other.is_dir():
+            raise VqadError(
+                f"reports/{results} holds results on another folder of this name, {printable(str(other))}; "
+                f"rename {printable(str(folder))}, or delete reports/{results} and data/derived/{results}"
+            )
     if path.exists() and read_json(path).get("data_digest") not in (None, digest):
         print(f"note      reports/{results} holds results on other images; they will be replaced", file=sys.stderr)

@@ -1,9 +1,9 @@
 """The environment in which the project's programs and notebooks run: its own settings, and nothing of the user's.
 
 Python, Jupyter, IPython, matplotlib and git look for settings in environment variables and in the user's folders:
-another Python's kernels, start-up files, a style for figures, warnings as errors. Any of them can change a result or
-end a run. `own_environment` is the one place that says what passes. `python -m vqad_lib` enters it by itself; other
-programs that execute notebooks or tests do with
+another Python's kernels, start-up files, a style for figures, warnings as errors, a coarser float32. Any of them can
+change a result or end a run. `own_environment` is the one place that says what passes. `python -m vqad_lib` enters it
+by itself; other programs that execute notebooks or tests do with
 
     python -m vqad_lib.workflow.environment MODULE [ARGUMENT ...]
 """
@@ -26,7 +26,8 @@ _HERE = Path(__file__).parent
 _LEFT_OUT = re.compile(
     r"PYTHON(?!PATH$|HOME$|USERBASE$|NOUSERSITE$|PYCACHEPREFIX$|DONTWRITEBYTECODE$|UNBUFFERED$).+"
     r"|JUPYTER(?!_TOKEN$|_PORT$|_ALLOW_INSECURE_WRITES$).*|JPY_.*|IPYTHON.*|IPYKERNEL.*"
-    r"|MPL.*|MATPLOTLIB.*|TQDM_.*|GIT_(?!CONFIG).*"
+    r"|MPL.*|MATPLOTLIB.*|TQDM_.*|GIT_(?!CONFIG).*|PAPERMILL.*|PYTEST_.*|NBVAL.*|HYPOTHESIS.*|PANDAS_.*|SKLEARN_.*"
+    r"|TORCH_ALLOW_TF32.*|NVIDIA_TF32_OVERRIDE|(ONEDNN|DNNL)_DEFAULT_FPMATH_MODE|SCIPY_ARRAY_API|SOURCE_DATE_EPOCH"
     r"|NO_COLOR|FORCE_COLOR|CLICOLOR.*|PY_COLORS|COLUMNS|LINES"
 )
 

@@ -258,7 +258,7 @@ def restoration_choices(profile: Profile) -> list[Choice]:
 AUC_FROM_PREDICTIONS = Choice(
     name="auc_from_predictions",
     matter='what "AUC" is; the other is the best balanced accuracy over all thresholds',
-    paper="named, not defined",
+    paper="area under the ROC curve (section 4.2)",
     published="area under the ROC curve of 0/1 predictions, at the best threshold of the reported images",
     key="",
     default="from scores",

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from vqad_lib.files import read_json, write_text
+from vqad_lib.losses.labels import SETTINGS
 from vqad_lib.workflow.digests import digest
-from vqad_lib.workflow.settings import configured
+from vqad_lib.workflow.settings import absolute, configured
 
 NOTEBOOK = "30_explore"
 SMALLEST = "smoke"  # its networks mean nothing, but are trained in a moment
@@ -47,21 +48,41 @@ def parameters_to_explore(root: Path, given: dict[str, str]) -> dict[str, str]:
         given: profile, dataset, data_root, seed, perceptual; "" or absent where not given.
 
     Returns:
-        The same keys, without those that the profile decides; profile smoke on its synthetic walkway where nothing was
-        run yet.
+        The same keys, without those that the profile decides. Where no run agrees, what is given with the profile of
+        the last run; where nothing was run yet, profile smoke on its synthetic walkway.
     """
     chosen = {key: value for key, value in given.items() if value}
     files = sorted((root / "data" / "derived").glob("*/*/run.json"), key=lambda path: path.stat().st_mtime_ns)
-    runs = [run for run in map(read_json, files) if chosen.items() <= run.items()]
-    runs.sort(key=lambda run: run["profile"] != SMALLEST)  # and among equals by time
-    last = runs[-1] if runs else {}
-    return {"profile": SMALLEST} | {key: last[key] for key in _PARAMETERS if key in last} | chosen
+    runs = sorted(map(read_json, files), key=lambda run: run["profile"] != SMALLEST)  # and among equals by time
+    asked = _as_recorded(root, chosen)
+    fitting = [run for run in runs if asked.items() <= _as_recorded(root, run).items()]
+    if fitting:
+        last = {key: fitting[-1][key] for key in _PARAMETERS if key in fitting[-1]}
+    else:
+        last = {"profile": runs[-1]["profile"]} if runs else {}
+        if runs and chosen:
+            print("note      no run has these settings; what is missing is trained at the first look", flush=True)
+    return {"profile": SMALLEST} | last | chosen
+
+
+def _as_recorded(root: Path, settings: dict[str, str]) -> dict[str, str]:
+    """Settings in one form, as a person or a run may have written them: whole paths, no "auto", numbers as numbers."""
+    same = {key: settings[key] for key in _PARAMETERS if key in settings}
+    for key in ("data_root", "perceptual"):
+        if same.get(key) and not (key == "perceptual" and same[key] in SETTINGS):
+            same[key] = absolute(root, same[key])
+    if same.get("seed", "").isdecimal():
+        same["seed"] = str(int(same["seed"]))
+    if same.get("dataset") == "auto":
+        del same["dataset"]
+    return same
 
 
 def working_copy(root: Path, parameters: dict[str, str]) -> Path:
     """The notebook below data/derived/lab, with the parameters put in and without outputs.
 
-    A copy that is there keeps what was changed in it by hand. Another version of the notebook gets a copy of its own.
+    A copy that is there stays as it was saved, but for controls, which show nothing without the kernel that made them.
+    Another version of the notebook gets a copy of its own.
     """
     import nbformat  # seconds to import, as is papermill
     from papermill.iorw import load_notebook_node
@@ -70,13 +91,16 @@ def working_copy(root: Path, parameters: dict[str, str]) -> Path:
     source = root / "notebooks" / f"{NOTEBOOK}.ipynb"
     key = digest(source.read_text(encoding="utf-8"), json.dumps(parameters, sort_keys=True))
     copy = root / "data" / "derived" / "lab" / f"{NOTEBOOK}_{parameters['profile']}_{key[:8]}.ipynb"
-    notebook = load_notebook_node(str(copy if copy.exists() else source))
-    notebook = parameterize_notebook(notebook, parameters, comment="what make lab was called with, or the last run")
+    saved = copy.exists()
+    notebook = load_notebook_node(str(copy if saved else source))
+    if not saved:
+        notebook = parameterize_notebook(notebook, parameters, comment="what make lab was called with, or the last run")
     for shown_or_made_here in ("widgets", "papermill"):
         notebook.metadata.pop(shown_or_made_here, None)
     for cell in notebook.cells:
         if cell.cell_type == "code":  # a stored control without its kernel is shown as an error
-            cell.outputs, cell.execution_count = [], None
+            kept = [output for output in cell.outputs if not any("widget" in kind for kind in output.get("data", {}))]
+            cell.outputs, cell.execution_count = (kept, cell.execution_count) if saved else ([], None)
     write_text(copy, nbformat.writes(notebook))
     return copy
 

@@ -192,7 +192,7 @@ def execute_notebook(root: Path, source: Path, parameters: dict[str, str], *, fo
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(root / "notebooks"),
-                start_timeout=120,
+                start_timeout=600,
                 # sockets in a folder of their own instead of ports: kernels that start side by side cannot race
                 config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
