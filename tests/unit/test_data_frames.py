@@ -152,6 +152,15 @@ def test_masks_are_found_where_people_put_them(tmp_path, images, masks, pairs):
     assert found == pairs
 
 
+def test_masks_of_normal_images_are_left_out(tmp_path):
+    for name in ("normal/0.png", "normal/0_mask.png", "normal/masks/1.png", "normal/2_mask.png", "abnormal/x.png"):
+        save(tmp_path / name)
+    source = read_folder(tmp_path)
+    assert [record.image_id for record in source.records] == ["normal/0.png", "normal/2_mask.png", "abnormal/x.png"]
+    assert source.notes[0] == "normal: 2 images; left out: 2 masks of normal images (0_mask.png, masks/1.png)"
+    assert not source.has_masks
+
+
 ODD_NAMES = [b"pr\xfcfbild", b"two\nlines", b"$HOME `id` $(id)", b"'\"", b"-rf", b"<b>&amp;", b"x" * 250, b"a\\xfc",
              b"$\\frac{1}$", "日本 \u202e\u3000".encode(), b"*?[a]|", b" ", b"%s {0}", b"~"]  # fmt: skip
 

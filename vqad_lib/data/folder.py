@@ -40,7 +40,7 @@ def read_folder(root: Path) -> FrameSource:
     An image is what has a name that Pillow decodes. A mask has the name of its abnormal image up to the suffix, with
     or without `_mask` behind it, and lies in `masks/` or `ground_truth/` beside or within `abnormal/`, or beside its
     image. Where there are masks, every abnormal image needs one, because a missing one would count its anomalous pixels
-    as normal.
+    as normal. Masks of normal images are left out.
 
     Raises:
         VqadError: a class is empty, a mask has no image, or an abnormal image has no mask or shares it with another.
@@ -48,8 +48,9 @@ def read_folder(root: Path) -> FrameSource:
     """
     root = Path(root)
     normal, abnormal, *masks = (_list(root / name) for name in ("normal", "abnormal", *MASK_FOLDERS))
-    within = _masks_among(abnormal)
-    abnormal.images = [path for path in abnormal.images if path not in within]
+    within = _take_masks(abnormal)
+    for path in _take_masks(normal):
+        normal.left_out["masks of normal images"].append(str(path.relative_to(normal.folder)))
     for listing in (normal, abnormal):
         if not listing.images:
             raise VqadError(f"{listing.folder} holds no images that can be read; put some into it ({listing.note()})")
@@ -113,16 +114,18 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in readable)
 
 
-def _masks_among(abnormal: _Listing) -> list[Path]:
-    """Masks that lie within abnormal/: in a folder of theirs, or beside the image that they are named after."""
-    keys = {_key(path, abnormal.folder) for path in abnormal.images}
+def _take_masks(listing: _Listing) -> list[Path]:
+    """Take from the images the masks among them: in a folder of theirs, or beside the image they are named after."""
+    keys = {_key(path, listing.folder) for path in listing.images}
 
     def is_mask(path: Path) -> bool:
-        key = _key(path, abnormal.folder)
-        in_folder = not {*path.relative_to(abnormal.folder).parts[:-1]}.isdisjoint(MASK_FOLDERS)
+        key = _key(path, listing.folder)
+        in_folder = not {*path.relative_to(listing.folder).parts[:-1]}.isdisjoint(MASK_FOLDERS)
         return in_folder or (key.endswith("_mask") and key.removesuffix("_mask") in keys)
 
-    return [path for path in abnormal.images if is_mask(path)]
+    masks = [path for path in listing.images if is_mask(path)]
+    listing.images = sorted({*listing.images} - {*masks})
+    return masks
 
 
 def _match_masks(abnormal: _Listing, masks: list[Path]) -> dict[Path, Path]:
