@@ -136,6 +136,12 @@ def test_every_file_is_used_or_said_to_be_left_out(tmp_path):
         (["0.png"], ["masks/scratch/0.png"], {"0.png": "masks/scratch/0.png"}),
         (["0.png"], ["abnormal/0_mask.png"], {"0.png": "abnormal/0_mask.png"}),
         (["day/0.png"], ["abnormal/day/masks/0.png"], {"day/0.png": "abnormal/day/masks/0.png"}),
+        (["0.png", "cut/0.png"], ["masks/0_MASK.png", "masks/cut/0_Mask.png"],
+         {"0.png": "masks/0_MASK.png", "cut/0.png": "masks/cut/0_Mask.png"}),
+        (["cut/0.png"], ["masks/0.png"], {"cut/0.png": "masks/0.png"}),
+        (["0.png"], ["ground_truth/normal/0.png", "ground_truth/abnormal/0.png"],
+         {"0.png": "ground_truth/abnormal/0.png"}),
+        (["normal/0.png"], ["ground_truth/normal/0.png"], {"normal/0.png": "ground_truth/normal/0.png"}),
         (["0.png", "1_mask.png"], ["masks/0.png", "masks/1_mask.png"],
          {"0.png": "masks/0.png", "1_mask.png": "masks/1_mask.png"}),
     ],
@@ -159,6 +165,19 @@ def test_masks_of_normal_images_are_left_out(tmp_path):
     assert [record.image_id for record in source.records] == ["normal/0.png", "normal/2_mask.png", "abnormal/x.png"]
     assert source.notes[0] == "normal: 2 images; left out: 2 masks of normal images (0_mask.png, masks/1.png)"
     assert not source.has_masks
+
+
+def test_a_mask_of_another_subfolder_is_not_taken(tmp_path):
+    for name in ("abnormal/cut/0.png", "abnormal/scratch/1.png", "normal/n.png"):
+        save(tmp_path / name)
+    for name in ("cut/1_mask.png", "scratch/0_mask.png", "normal/n.png"):
+        save(tmp_path / "ground_truth" / name)
+    with pytest.raises(VqadError, match=r"cut/0\.png has no mask in .*; add cut/0\.\* or cut/0_mask\.\*, or"):
+        read_folder(tmp_path)
+    for name in ("cut", "scratch"):
+        (tmp_path / "ground_truth" / name).rename(tmp_path / name)
+    source = read_folder(tmp_path)
+    assert "ground_truth: 0 images; left out: 1 masks of normal images (normal/n.png)" in source.notes
 
 
 ODD_NAMES = [b"pr\xfcfbild", b"two\nlines", b"$HOME `id` $(id)", b"'\"", b"-rf", b"<b>&amp;", b"x" * 250, b"a\\xfc",

@@ -37,10 +37,10 @@ class _Listing:
 def read_folder(root: Path) -> FrameSource:
     """List the images of an image folder, subfolders included: normal ones first, each class sorted by name.
 
-    An image is what has a name that Pillow decodes. A mask has the name of its abnormal image up to the suffix, with
-    or without `_mask` behind it, and lies in `masks/` or `ground_truth/` beside or within `abnormal/`, or beside its
-    image. Where there are masks, every abnormal image needs one, because a missing one would count its anomalous pixels
-    as normal. Masks of normal images are left out.
+    An image is what has a name that Pillow decodes. A mask has the name of its abnormal image up to the suffix, with or
+    without `_mask` behind it (in any case), and lies in `masks/` or `ground_truth/` beside or within `abnormal/`, or
+    beside its image. Where there are masks, every abnormal image needs one, because a missing one would count its
+    anomalous pixels as normal. Masks of normal images are left out.
 
     Raises:
         VqadError: a class is empty, a mask has no image, or an abnormal image has no mask or shares it with another.
@@ -49,8 +49,13 @@ def read_folder(root: Path) -> FrameSource:
     root = Path(root)
     normal, abnormal, *masks = (_list(root / name) for name in ("normal", "abnormal", *MASK_FOLDERS))
     within = _take_masks(abnormal)
-    for path in _take_masks(normal):
-        normal.left_out["masks of normal images"].append(str(path.relative_to(normal.folder)))
+    of_normal = [(normal, _take_masks(normal))]
+    if not (abnormal.folder / "normal").is_dir():
+        of_normal += [(at, [path for path in at.images if at.folder / "normal" in path.parents]) for at in masks]
+    for listing, paths in of_normal:
+        listing.images = sorted({*listing.images} - {*paths})
+        for path in paths:
+            listing.left_out["masks of normal images"].append(str(path.relative_to(listing.folder)))
     for listing in (normal, abnormal):
         if not listing.images:
             raise VqadError(f"{listing.folder} holds no images that can be read; put some into it ({listing.note()})")
@@ -121,7 +126,7 @@ def _take_masks(listing: _Listing) -> list[Path]:
     def is_mask(path: Path) -> bool:
         key = _key(path, listing.folder)
         in_folder = not {*path.relative_to(listing.folder).parts[:-1]}.isdisjoint(MASK_FOLDERS)
-        return in_folder or (key.endswith("_mask") and key.removesuffix("_mask") in keys)
+        return in_folder or (_bare(key) != key and _bare(key) in keys)
 
     masks = [path for path in listing.images if is_mask(path)]
     listing.images = sorted({*listing.images} - {*masks})
@@ -131,7 +136,7 @@ def _take_masks(listing: _Listing) -> list[Path]:
 def _match_masks(abnormal: _Listing, masks: list[Path]) -> dict[Path, Path]:
     """Image -> its mask, checked in both directions; empty if there are no masks.
 
-    Names are compared with their subfolders first, then without.
+    Names are compared with their subfolders first, then without where the mask or the image lies in none.
     """
     named = defaultdict(list)
     for path in abnormal.images:
@@ -141,20 +146,24 @@ def _match_masks(abnormal: _Listing, masks: list[Path]) -> dict[Path, Path]:
     orphans = []
     for mask in masks:
         key = _key(mask, abnormal.folder.parent)
-        keys = [key, key.removesuffix("_mask"), mask.stem, mask.stem.removesuffix("_mask")]
-        images = next((named[key] for key in keys if key in named), [])
+        stem = mask.stem if key == f"/{mask.stem}" else f"/{mask.stem}"  # "/" before it: of an image in no subfolder
+        images = next((named[key] for key in (key, _bare(key), stem, _bare(stem)) if key in named), [])
         if len(images) > 1:
             raise VqadError(f"{images[1]} and {images[0].name} would share a mask; rename one image and its mask")
         if not images:
             orphans.append(mask)
         elif images[0] in mask_of:
-            raise VqadError(f"{mask} and {mask_of[images[0]].name} are masks of the same image; keep one")
+            raise VqadError(f"{mask} and {mask_of[images[0]]} are masks of the same image; keep one")
         else:
             mask_of[images[0]] = mask
     for path in abnormal.images if masks else []:
         if path not in mask_of:
             place = abnormal.folder.with_name(MASK_FOLDERS[0])
-            raise VqadError(f"{path} has no mask in {place}; add one, or remove all masks to go without pixels")
+            name = _key(path, abnormal.folder).removeprefix("/")
+            raise VqadError(
+                f"{path} has no mask in {place}; add {name}.* or {name}_mask.*, or remove all masks "
+                "to go without pixels"
+            )
     if orphans:
         image = f"{orphans[0].stem}.* in {abnormal.folder}"
         raise VqadError(f"{orphans[0]} is a mask without an image {image}; remove it or add the image")
@@ -165,6 +174,10 @@ def _key(path: Path, folder: Path) -> str:
     """The path from the folder without suffix, and without the folders that only say what the file is."""
     parts = path.relative_to(folder).with_suffix("").parts
     return "/".join(part for part in parts[:-1] if part not in ("abnormal", *MASK_FOLDERS)) + "/" + parts[-1]
+
+
+def _bare(key: str) -> str:
+    return key[: -len("_mask")] if key.lower().endswith("_mask") else key
 
 
 def _name(path: Path, folder: Path) -> str:
