@@ -94,14 +94,14 @@ def test_values_without_a_range(tmp_path, value, dtype):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("value", "refused"), [(4000, True), (20000, False)])
+@pytest.mark.parametrize(("value", "refused"), [(4000, True), (16383, True), (20000, False)])
 def test_colours_of_which_pillow_would_keep_nothing(tmp_path, value, refused):
     def png(path):
         path.write_bytes(png_16_bit(value))
 
     paths = written(tmp_path, a_png=png)
     if refused:
-        with pytest.raises(VqadError, match=r"a\.png has 16 bits per channel but values of 12 or fewer"):
+        with pytest.raises(VqadError, match=r"a\.png has 16 bits per channel but values of 14 or fewer"):
             survey(paths, workers=1)
     else:
         assert survey(paths, workers=1) == ([65535], [])
@@ -155,6 +155,30 @@ def test_notes_are_kept_with_the_frames(tmp_path):
     assert first.notes[:2] == ("normal: 1 images", "abnormal: 1 images")
     assert first.notes[2].startswith("2 files of a deeper type hold 12-bit values, up to 4000")
     assert first.images[0, 0, 0, 0] == 249
+
+
+@pytest.mark.parametrize(
+    ("usual", "stray", "dtype", "said"),
+    [
+        (1, 1, np.uint8, "99.9% of all values are at most 1 of 255 (white), the largest is 1;"),
+        (0, 0, np.uint8, "99.9% of all values are at most 0 of 255 (white), the largest is 0;"),
+        (4095, 65535, np.uint16, "99.9% of all values are at most 16 of 255 (white), the largest is 255;"),
+        (64, 64, np.uint8, None),
+    ],
+)
+def test_frames_that_are_read_nearly_black(tmp_path, usual, stray, dtype, said):
+    pixels = np.full((32, 32), usual, dtype)
+    for kind in ("normal", "abnormal"):
+        (tmp_path / "mine" / kind).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "mine" / kind / "a.png")
+    pixels[5, 5] = stray
+    Image.fromarray(pixels).save(tmp_path / "mine" / "normal" / "b.png")
+    synthetic = SyntheticConfig(train_clips=1, test_clips=1, frames_per_clip=4, seed=0)
+    options = {"size_px": 32, "cache_dir": tmp_path / "cache", "synthetic": synthetic}
+    notes = prepare_frames(dataset="folder", data_root=tmp_path / "mine", **options).notes
+    assert [said is not None and note.startswith(f"read nearly black: {said}") for note in notes[2:]] == (
+        [True] if said else []
+    )
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest sets the filters anew

@@ -23,7 +23,7 @@ from vqad_lib.data import synthetic as walkway
 from vqad_lib.data.decode import decode_frame, decode_mask
 from vqad_lib.data.folder import read_folder
 from vqad_lib.data.sources import FrameRecord, FrameSource, locate_source
-from vqad_lib.data.survey import survey
+from vqad_lib.data.survey import darkness, survey
 from vqad_lib.data.ucsd import read_ucsd
 from vqad_lib.errors import VqadError, printable
 from vqad_lib.files import read_json, write_json
@@ -167,14 +167,16 @@ def _store_source(folder: Path, source: FrameSource, size_px: int) -> list[str]:
     with contextlib.ExitStack() as stack:
         frames = stack.enter_context(_npy(folder / "frames.npy", (n, 3, size_px, size_px)))
         masks = stack.enter_context(_npy(folder / "masks.npy", (n, size_px, size_px))) if source.has_masks else None
+        counts = np.zeros(256, dtype=np.int64)
         for frame, mask in progress(_prepared(source, whites, size_px), what="prepare frames", total=n, unit="image"):
             frames.write(frame.tobytes())
+            counts += np.bincount(frame.ravel(), minlength=256)
             if masks is not None:
                 masks.write(mask.tobytes())
     columns = ("image_id", "clip", "frame", "part", "label")
     index = pd.DataFrame({c: [getattr(record, c) for record in source.records] for c in columns}).assign(kind="")
     index.to_parquet(folder / "index.parquet")
-    return notes
+    return notes + darkness(counts)
 
 
 def _store_synthetic(folder: Path, config: SyntheticConfig, size_px: int) -> None:

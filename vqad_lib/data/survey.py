@@ -17,7 +17,8 @@ from vqad_lib.errors import VqadError, printable
 
 _WHITES = {8: 255, 10: 1023, 12: 4095, 14: 16383, 16: FULL_RANGE}  # bits -> largest value
 _ROUNDING = 1.01  # floating-point values may end a little above 1
-_TOO_DARK = 15  # of the upper 8 bits of 16: the values are of 12 bits or fewer
+_TOO_DARK = 63  # of 255, and of the upper 8 bits of 16, where the values are of 14 bits or fewer
+_USUAL = 0.999  # of all values: the others may be stray pixels
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,29 @@ def survey(paths: Sequence[Path], *, workers: int) -> tuple[list[int], list[str]
     return [whites[traits.kind] for traits in found], notes
 
 
+def darkness(counts: np.ndarray) -> list[str]:
+    """What is said of frames that are read nearly black, as where 8 bits hold 0 and 1, or stray pixels decide on white.
+
+    Args:
+        counts: (256,) how often each value occurs in all frames.
+    """
+    usual = int(np.searchsorted(np.cumsum(counts), _USUAL * counts.sum()))
+    if usual > _TOO_DARK:
+        return []
+    return [
+        f"read nearly black: {_USUAL:.1%} of all values are at most {usual} of 255 (white), the largest is "
+        f"{np.flatnonzero(counts).max()}; if they should be brighter, save the files with white as the largest value "
+        "of their type, and without stray pixels"
+    ]
+
+
 def _white(kind: str, largest: float, files: list[Path]) -> tuple[int, str]:
     """The value of white in all files of a kind, and what is said of them: nothing where the type says the same."""
     if kind == "colours":
         if largest <= _TOO_DARK:
             raise VqadError(
-                f"{files[0]} has 16 bits per channel but values of 12 or fewer, of which Pillow would keep next to "
-                "nothing; save such files with 8 bits per channel"
+                f"{files[0]} has 16 bits per channel but values of 14 or fewer, of which Pillow would keep 6 or "
+                "fewer; save such files with 8 bits per channel"
             )
         return FULL_RANGE, ""
     if kind == "floats":
