@@ -112,7 +112,9 @@ def test_every_file_is_used_or_said_to_be_left_out(tmp_path):
     (normal / "sunday").symlink_to(normal / "monday")
     os.mkfifo(normal / "pipe.png")
     save(tmp_path / "mine" / "abnormal" / "x.png")
-    save(tmp_path / "mine" / "good" / "x.png")
+    for name in ("good/x.png", "Masks/x.png", "stray.png", ".h.png"):
+        save(tmp_path / "mine" / name)
+    (tmp_path / "mine" / "notes.txt").write_text("")
     source = read_folder(tmp_path / "mine")
     ids = [record.image_id.removeprefix("normal/") for record in source.records if record.label == 0]
     assert ids == ["C.JPG", "a.png", "b.jfif", "e.png/f.png", "linked.png", "monday/a.png", "monday/deep/x.jp2"]
@@ -121,7 +123,9 @@ def test_every_file_is_used_or_said_to_be_left_out(tmp_path):
         "1 links to nothing (moved.png), 1 not regular files (pipe.png), "
         "3 without an image's ending (Thumbs.db, i.heic, ...)",
         "abnormal: 1 images",
-        "not looked into: 1 other folders (good)",
+        "not looked into: 2 other folders (Masks, good)",
+        "the known folders are in lower case: rename Masks if it is one of them",
+        "left out: 1 images beside the folders (stray.png)",
     )
     assert len(prepare(tmp_path / "mine", tmp_path / "cache").images) == 8
 

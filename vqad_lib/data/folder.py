@@ -79,6 +79,10 @@ def read_folder(root: Path) -> FrameSource:
     known = {"normal", "abnormal", *MASK_FOLDERS}
     if others := sorted(place.name for place in root.iterdir() if place.is_dir() and place.name not in known):
         notes.append(f"not looked into: {len(others)} other folders ({_some(others)})")
+    if misspelt := [name for name in others if name.lower() in known]:
+        notes.append(f"the known folders are in lower case: rename {_some(misspelt)} if it is one of them")
+    if strays := [path.name for path in root.iterdir() if not path.name.startswith(".") and _is_image(path)]:
+        notes.append(f"left out: {len(strays)} images beside the folders ({_some(strays)})")
     return FrameSource(root=root, records=records, label_file=None, has_masks=bool(mask_of), notes=tuple(notes))
 
 
@@ -104,6 +108,10 @@ def _list(folder: Path) -> _Listing:
         folders[:] = [name for name in folders if not name.startswith(".")]
     listing.images.sort()
     return listing
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in image_suffixes()
 
 
 def _unless_absent(error: OSError) -> None:
