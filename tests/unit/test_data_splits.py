@@ -98,6 +98,17 @@ def test_official_needs_clips_on_both_sides(held_out):
         split_frames(make_index(), protocol="official", seed=0, validation_clips=held_out)
 
 
+def test_errors_about_generated_frames_name_their_settings():
+    one_clip = make_index(n_train_clips=1)
+    with pytest.raises(VqadError, match="1 of 1 training clips cannot be held out; use more training clips"):
+        split_frames(one_clip, protocol="official", seed=0, validation_clips=1)
+    with pytest.raises(VqadError, match=r"1 of 1 .* cannot be held out; raise data\.synthetic\.train_clips"):
+        split_frames(one_clip.assign(kind="normal"), protocol="official", seed=0, validation_clips=1)
+    one_frame = make_index(n_frames=1).assign(kind="normal")
+    with pytest.raises(VqadError, match=r"no anomalous images .*; raise data\.synthetic\.frames_per_clip or"):
+        split_frames(one_frame, protocol="official", seed=0, validation_clips=1)
+
+
 def test_empty_class_is_named():
     four_anomalous = make_index(n_test_clips=1, anomalous_from=16)
     with pytest.raises(VqadError, match="paper: validation has no anomalous images"):

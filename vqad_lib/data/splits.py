@@ -57,13 +57,20 @@ def split_frames(index: pd.DataFrame, *, protocol: str, seed: int, validation_cl
     else:
         raise VqadError(f"protocol {protocol!r} is unknown; choose {' or '.join(PROTOCOLS)}")
     label = index["label"].to_numpy()
+    more = "add images or clips of that class"
+    if _is_generated(index):
+        more = "raise data.synthetic.frames_per_clip or data.synthetic.test_clips"
     for subset, wanted in _NEEDED[protocol]:
         if not np.any((subsets == subset) & (label == wanted)):
             raise VqadError(
                 f"split {protocol}: {subset} has no {_CLASS_NAMES[wanted]} images ({np.sum(label == 0)} normal and "
-                f"{np.sum(label == 1)} anomalous in all); add images or clips of that class"
+                f"{np.sum(label == 1)} anomalous in all); {more}"
             )
     return subsets
+
+
+def _is_generated(index: pd.DataFrame) -> bool:
+    return bool(np.any(index.get("kind", "") != ""))
 
 
 def _split_paper(index: pd.DataFrame, seed: int) -> np.ndarray:
@@ -85,9 +92,11 @@ def _split_official(index: pd.DataFrame, seed: int, validation_clips: int) -> np
         raise VqadError("split official needs clips, which an image folder does not have; use protocol paper")
     training_clips = np.unique(clip[part == "train"])
     if not 1 <= validation_clips < len(training_clips):
+        more = "raise data.synthetic.train_clips" if _is_generated(index) else "use more training clips"
+        choose = f"choose 1 to {len(training_clips) - 1}, or " if len(training_clips) > 1 else ""
         raise VqadError(
             f"data.official_validation_clips: {validation_clips} of {len(training_clips)} training clips cannot be "
-            f"held out; choose 1 to {len(training_clips) - 1}, or use more training clips"
+            f"held out; {choose}{more}"
         )
     held_out = np.random.default_rng([seed, 2]).choice(training_clips, validation_clips, replace=False)
     subsets = np.full(len(index), "unused", dtype="<U10")
