@@ -150,9 +150,7 @@ def _prepare_one(
     return frame, mask
 
 
-def _prepared(
-    source: FrameSource, whites: list[int], size_px: int
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _prepared(source: FrameSource, whites: list[int], size_px: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     with ThreadPoolExecutor(_workers()) as pool:
         for start in range(0, len(source.records), _BATCH_IMAGES):
             batch = slice(start, start + _BATCH_IMAGES)

@@ -36,9 +36,7 @@ def nearest_training_frame(queries: np.ndarray, training: np.ndarray) -> tuple[n
     return np.sqrt(best), nearest
 
 
-def mean_squared_differences(
-    queries: np.ndarray, training: np.ndarray
-) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def mean_squared_differences(queries: np.ndarray, training: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Every query against every training frame, a block at a time; arguments and errors as `nearest_training_frame`.
 
     Yields:

@@ -1,4 +1,4 @@
-"""What is left of the leak when training frames close in time are left out: the nearest frame at least g frames away."""
+"""What is left of the leak when training frames close in time are left out: the nearest one at least g frames away."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,9 @@ def nearest_beyond_gaps(
         ValueError: as `mean_squared_differences`; an index of another length.
     """
     if len(query_index) != len(queries) or len(training_index) != len(training):
-        raise ValueError(f"{len(query_index)} and {len(training_index)} rows for {len(queries)} and {len(training)} frames")
+        raise ValueError(
+            f"{len(query_index)} and {len(training_index)} rows for {len(queries)} and {len(training)} frames"
+        )
     (clip, frame), (known_clip, known_frame) = (_when(index) for index in (query_index, training_index))
     best = np.full((len(gaps), len(queries)), np.inf)
     for rows, known, squared in mean_squared_differences(queries, training):

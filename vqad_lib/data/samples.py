@@ -29,7 +29,7 @@ PED2_TEST_CLIPS = {
     "Test012": ("skater", 180),
 }
 
-# Where it is to be seen, for copies of Ped2 without pixel masks: for clips that figures show, two frames, six before and
+# Where it is to be seen, for copies of Ped2 without pixel masks: for clips in figures, two frames, six before and
 # six after the middle anomalous one, and the boxes of each anomaly in both, in px of 360x240. Found by looking.
 PED2_WIDTH_PX, PED2_HEIGHT_PX = 360, 240
 PED2_BOXES: dict[str, tuple[tuple[int, int], list[tuple[Box, Box]]]] = {

@@ -1,6 +1,6 @@
 """What the files of a data set hold that their types do not say, found out before any is decoded.
 
-A camera of 12 bits writes files of 16, and floating-point values may end at 1 or at 255. Which it is, is judged over all
+A camera of 12 bits writes files of 16, and floating-point values may end at 1 or at 255. It is judged over all
 files together, so that brightness stays comparable between images.
 """
 
@@ -23,7 +23,7 @@ _USUAL = 0.999  # of all values: the others may be stray pixels
 
 @dataclass(frozen=True)
 class _Traits:
-    """Of one file: `kind` is "integers", "floats", "colours" (16 bits per channel, of which Pillow keeps the upper 8), or
+    """Of one file: `kind` is "integers", "floats", "colours" (16 bits a channel, of which Pillow keeps the upper 8), or
     "" where white has a known value; `largest` is the largest value; `peculiarities` are said of several files.
     """
 
@@ -127,6 +127,6 @@ def _largest(values: np.ndarray, path: Path) -> float:
     smallest, largest = float(values.min()), float(values.max())
     if not 0 <= smallest <= largest <= FULL_RANGE:  # false too where one is not a number
         raise VqadError(
-            f"{path}: values from {smallest:g} to {largest:g} have no known range; save it with 8 or 16 bits per channel"
+            f"{path}: values from {smallest:g} to {largest:g} have no known range; save it with 8 or 16 bits"
         )
     return largest

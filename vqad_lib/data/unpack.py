@@ -24,7 +24,7 @@ def extract_safely(archive: Path, target: Path) -> None:
 
     Raises:
         DamagedArchiveError: the archive is damaged or holds no `UCSDped2/`.
-        VqadError: `target` exists, or a member is a link or device, has an absolute path or one with "..", or would land
+        VqadError: `target` exists, or a member is a link or device, has an absolute path or one with ".." or would land
             outside `target`. Nothing is left behind.
     """
     if target.exists():
