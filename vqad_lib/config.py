@@ -1,28 +1,38 @@
 """Profiles: every number that a run depends on, read from one YAML file into frozen dataclasses.
 
-Unknown keys, wrong types and values out of range are refused by name. A profile changes numbers, never code paths.
+Unknown keys, wrong types and values out of range are refused by name, by pydantic. A profile changes numbers, never
+code paths.
 """
 
 import dataclasses
+import functools
 import json
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, dataclass_transform
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from vqad_lib.config_values import NAME, check_together, odd, value_at
 from vqad_lib.errors import VqadError
 from vqad_lib.files import known_by_content
-from vqad_lib.profile_files import in_words, read_yaml
+from vqad_lib.profile_yaml import in_words, read_yaml
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_NAME = r"^\w[\w.-]*$"  # of a profile: it names a file, folders, and a prerequisite of make
+# pixels along an edge below which a layer of the perceptual network has nothing left
+_PERCEPTUAL_SIZE_PX = {"vgg": 16, "alex": 31, "squeeze": 17}
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be an odd number")
+    return value
+
 
 Threads = Annotated[int, Field(ge=0, le=4096)]  # torch crashes beyond what the system has threads for
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
-Odd = Annotated[Count, AfterValidator(odd)]
+Odd = Annotated[Count, AfterValidator(_odd)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Percentile = Annotated[int, Field(ge=0, le=100)]
 Weight = Annotated[float, Field(ge=0)]
@@ -32,37 +42,41 @@ Limit = Annotated[float, Field(gt=0, allow_inf_nan=True)]  # .inf for none
 Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SyntheticConfig:
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Section:
+    """A part of a profile: each subclass is a frozen dataclass, whose fields pydantic checks, strictly."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+class SyntheticConfig(Section):
     """The synthetic walkway: how many clips of how many frames."""
 
-    __pydantic_config__ = _STRICT
     train_clips: Count
     test_clips: Count
     frames_per_clip: Count
     seed: Seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data set, at what size, and how it is split (section 3.8)."""
+class DataConfig(Section):
+    """Which data set ("auto" or a key of `data.datasets.DATASETS`), at what size, and how it is split (section 3.8)."""
 
-    __pydantic_config__ = _STRICT
-    dataset: Literal["auto", "ucsd_ped2", "synthetic"]
+    dataset: Text
     image_size_px: Count
     split_seed: Seed
     official_validation_clips: Count
     synthetic: SyntheticConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Section):
     """Encoder, decoder and codebook (Tables 1 and 2; eq. 1-7).
 
     `channels` lists the width of each resolution, finest first: n entries mean n - 1 halvings.
     """
 
-    __pydantic_config__ = _STRICT
     channels: Annotated[tuple[Count, ...], Field(min_length=2)]
     residual_blocks: Count
     norm_groups: Count
@@ -78,11 +92,9 @@ class AutoencoderConfig:
     loss_reduction: Literal["mean", "sum"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class GanConfig:
+class GanConfig(Section):
     """What makes a VQ-VAE a VQ-GAN (eq. 13-16): discriminator, perceptual network, adaptive weight."""
 
-    __pydantic_config__ = _STRICT
     discriminator_channels: Count
     discriminator_layers: Count
     discriminator_start_epoch: Whole
@@ -96,14 +108,12 @@ class GanConfig:
     adaptive_max: Limit
 
 
-@dataclass(frozen=True, kw_only=True)
-class PixelSnailConfig:
+class PixelSnailConfig(Section):
     """PixelSNAIL (section 3.4): 4 pixel blocks of 4 residual blocks, dropout 0.1.
 
     `attention_grid`: attend to every position, or to cells of 2x2, as the published code does on a half-size grid.
     """
 
-    __pydantic_config__ = _STRICT
     channels: Count
     blocks: Count
     residual_blocks: Count
@@ -114,14 +124,12 @@ class PixelSnailConfig:
     attention_grid: Literal["whole", "half"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gpt2Config:
+class Gpt2Config(Section):
     """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1.
 
     `random_second_half`: read random codes in place of the second half of the grid, as the published code does.
     """
 
-    __pydantic_config__ = _STRICT
     layers: Count
     heads: Count
     width: Count
@@ -129,11 +137,9 @@ class Gpt2Config:
     random_second_half: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Section):
     """One network's training: learning rate and stopping (section 4.1)."""
 
-    __pydantic_config__ = _STRICT
     learning_rate: Positive
     batch_size: Count
     max_epochs: Count
@@ -145,19 +151,16 @@ class TrainingConfig:
     final_learning_rate_factor: Weight
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfigs:
+class TrainingConfigs(Section):
     """The four networks' training settings."""
 
-    __pydantic_config__ = _STRICT
     vqvae: TrainingConfig
     vqgan: TrainingConfig
     pixelsnail: TrainingConfig
     gpt2: TrainingConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class DetectorConfig:
+class DetectorConfig(Section):
     """The four detectors (eq. 9-12).
 
     `weights_over`: what the softmax of eq. 11 runs over; the published code's runs over colour channels.
@@ -171,7 +174,6 @@ class DetectorConfig:
     `memory_budget_mb`: batches are cut to fit; it changes no result.
     """
 
-    __pydantic_config__ = _STRICT
     threshold_percentiles: Annotated[tuple[Percentile, ...], Field(min_length=1)]
     n_restorations: Count
     weights_over: Literal["restorations", "colour_channels"]
@@ -186,26 +188,22 @@ class DetectorConfig:
     memory_budget_mb: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(Section):
     """Bootstrap intervals (section 7 of the design) and the operating point where validation has no anomalies."""
 
-    __pydantic_config__ = _STRICT
     bootstrap_resamples: Count
     bootstrap_seed: Seed
     normal_quantile: Annotated[float, Field(ge=0, le=1)]
     unsupervised_percentile: Percentile
 
 
-@dataclass(frozen=True, kw_only=True)
-class CapacityConfig:
+class CapacityConfig(Section):
     """Tables 3 and 4: VQ-GAN and Transformer at other sizes; Figure 5: one that is larger than it should be.
 
     `latent_dims` are tried with `codebook_size`, `codebook_sizes` with `latent_dim`. `max_epochs` caps the training of
     each of these networks below the profile's own; null leaves that.
     """
 
-    __pydantic_config__ = _STRICT
     latent_dims: Counts
     codebook_sizes: Counts
     latent_dim: Count
@@ -227,25 +225,21 @@ class CapacityConfig:
         return tuple(dict.fromkeys([*along, self.large]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpeedConfig:
+class SpeedConfig(Section):
     """How running times are measured (Tables 10 and 25-27).
 
     Each method is timed `repeats` times on `images` images; the plain pixel-wise algorithm, which is slow, on as many
     as `plain_seconds` allow for all its repeats.
     """
 
-    __pydantic_config__ = _STRICT
     images: Count
     repeats: Count
     plain_seconds: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class GanomalyConfig:
+class GanomalyConfig(Section):
     """GANomaly as Anomalib has it (Table 5): training, width of its first layer, size of its latent vectors."""
 
-    __pydantic_config__ = _STRICT
     epochs: Count
     learning_rate: Positive
     batch_size: Annotated[Count, Field(ge=2)]
@@ -253,41 +247,35 @@ class GanomalyConfig:
     latent_dim: Count
 
 
-@dataclass(frozen=True, kw_only=True)
-class DfkdeConfig:
+class DfkdeConfig(Section):
     """DFKDE as Anomalib has it (Table 5; section 3.6: ResNet50, 16 components).
 
     `weights`: "imagenet", "random", or the path of a torchvision state dict of the backbone.
     """
 
-    __pydantic_config__ = _STRICT
     backbone: Literal["resnet18", "resnet50"]
     weights: Text
     pca_components: Annotated[Count, Field(ge=2)]
     max_training_points: Count
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaselinesConfig:
+class BaselinesConfig(Section):
     """What Table 5 compares with.
 
     `pixel_variance_floor`: squared grey levels; no pixel's variance over the training frames counts as less.
     """
 
-    __pydantic_config__ = _STRICT
     ganomaly: GanomalyConfig
     dfkde: DfkdeConfig
     pixel_variance_floor: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Section):
     """What `make bench` measures, and how often; no result of `make paper` depends on it.
 
     `compile`: whether torch.compile is tried in inference, which takes a compiler and some minutes.
     """
 
-    __pydantic_config__ = _STRICT
     threads: Annotated[Threads, Field(ge=1)]
     images: Count
     n_restorations: Counts
@@ -302,12 +290,10 @@ class BenchmarkConfig:
     scaling_grids: Counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(Section):
     """One profile; `profiles/<name>.yaml`, field for field."""
 
-    __pydantic_config__ = _STRICT
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=_NAME)]
     about: str
     seed: Seed
     expected_minutes: Positive
@@ -351,12 +337,57 @@ def profile_from_mapping(content: Any, *, source: str) -> Profile:
     try:
         # JSON mode: strict about types, yet a list is a tuple and 1 is a float
         profile = TypeAdapter(Profile).validate_json(json.dumps(content, default=str), strict=True)
-    except ValidationError as error:
-        raise VqadError(f"{source}: {in_words(error)}; compare with profiles/demo.yaml") from error
-    except (TypeError, ValueError) as error:  # what JSON has no notion of: a date as a key, an anchor within itself
-        raise VqadError(f"{source}: {error}; compare with profiles/demo.yaml") from error
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # what JSON has no notion of, too: a date as a key, an anchor within itself
+        problem = in_words(error) if isinstance(error, ValidationError) else error
+        raise VqadError(f"{source}: {problem}; compare with profiles/demo.yaml") from error
     check_together(profile, source)
     return profile
+
+
+def check_name(name: str) -> None:
+    """Refuse a PROFILE that is no plain name, before any path is made of it.
+
+    Raises:
+        VqadError: as described.
+    """
+    if not re.match(_NAME.replace("$", r"\Z"), name):
+        raise VqadError(
+            "PROFILE must be the name of a file in profiles/ without its ending, of letters, digits, _, - and . alone, "
+            f"got {name!r}"
+        )
+
+
+def check_together(profile: Profile, source: str) -> None:
+    """Refuse values that are right each by itself and together build no network or make no run.
+
+    Raises:
+        VqadError: naming the key.
+    """
+    channels, groups = profile.autoencoder.channels, profile.autoencoder.norm_groups
+    size_px, halvings = profile.data.image_size_px, len(channels) - 1
+    percentiles, fixed = profile.detectors.threshold_percentiles, profile.evaluation.unsupervised_percentile
+    half, gan, layers = profile.pixelsnail.attention_grid == "half", profile.gan, profile.gan.discriminator_layers
+    network, smallest_px = gan.perceptual_network, _PERCEPTUAL_SIZE_PX[gan.perceptual_network]
+    problems = {
+        "autoencoder.channels: must be multiples of autoencoder.norm_groups": any(width % groups for width in channels),
+        "data.image_size_px: must be a multiple of 2 ** (len(autoencoder.channels) - 1)": size_px % 2**halvings,
+        "gpt2.width: must be a multiple of gpt2.heads": profile.gpt2.width % profile.gpt2.heads,
+        "detectors.threshold_percentiles: must not repeat": len(set(percentiles)) < len(percentiles),
+        "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": fixed not in percentiles,
+        "pixelsnail.attention_grid: half needs an even grid of codes": half and size_px // 2**halvings % 2,
+        # two convolutions more take a pixel each
+        f"gan.discriminator_layers: must be fewer, for {layers} leave nothing of {size_px} px": size_px // 2**layers
+        < 3,
+        f"gan.perceptual_network: must have images of at least {smallest_px} px for {network}": (
+            gan.perceptual_weights != "none" and size_px < smallest_px
+        ),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise VqadError(f"{source}: {problem}")
 
 
 def section_digest_source(profile: Profile, sections: list[str]) -> str:
@@ -368,7 +399,7 @@ def section_digest_source(profile: Profile, sections: list[str]) -> str:
         sections: dotted field names, for example "data" or "training.vqvae".
     """
     whole = dataclasses.asdict(profile)
-    for owner, key in (("gan", "perceptual_weights"), ("baselines.dfkde", "weights")):
-        values = value_at(whole, owner)
-        values[key] = known_by_content(values[key])
-    return json.dumps({section: value_at(whole, section) for section in sections}, sort_keys=True)
+    for owner, key in ((whole["gan"], "perceptual_weights"), (whole["baselines"]["dfkde"], "weights")):
+        owner[key] = known_by_content(owner[key])
+    found = {section: functools.reduce(dict.__getitem__, section.split("."), whole) for section in sections}
+    return json.dumps(found, sort_keys=True)

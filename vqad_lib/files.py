@@ -74,16 +74,6 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def digest_of_files(paths: list[Path], *, root: Path) -> str:
-    """SHA-256 over the sorted relative names and contents of files; 64 hexadecimal digits."""
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        total.update(os.fsencode(path.relative_to(root)))
-        total.update(b"\0")
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
-
-
 def known_by_content(setting: str) -> str:
     """What stands for a setting in a digest: the SHA-256 of the file that it names by an absolute path, else itself."""
     path = Path(setting)
@@ -102,3 +92,16 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits, read piece by piece."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def repository_root() -> Path:
+    """The folder that holds profiles/ and notebooks/: VQAD_ROOT, or the nearest one above the working folder.
+
+    Raises:
+        VqadError: there is none.
+    """
+    start = Path(os.environ.get("VQAD_ROOT") or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "profiles").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")

@@ -14,9 +14,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from vqad_lib.distributed import process
-
 Item = TypeVar("Item")
+quiet = False  # in all processes of a run but the first; see `distributed.process.joined`
 
 
 class _LineFile:
@@ -50,4 +49,4 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit
     if path:
         plain = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}, about {remaining} left]"
         shown = {"file": _LineFile(Path(path)), "bar_format": plain, "mininterval": 1.0, "ncols": 90, "ascii": True}
-    yield from tqdm(items, desc=what, total=total, unit=unit, **shown) if process().is_first else items
+    yield from items if quiet else tqdm(items, desc=what, total=total, unit=unit, **shown)

@@ -8,9 +8,8 @@ import torch
 import torchvision
 
 from vqad_lib.baselines.anomalib_models import anomalib_version, dfkde_scores, ganomaly_scores
-from vqad_lib.baselines.labels import pca_components, weights_label
+from vqad_lib.baselines.backbone import load_backbone, pca_components, weights_label
 from vqad_lib.baselines.pixel_statistics import fit_pixel_statistics
-from vqad_lib.baselines.resnet import load_backbone
 from vqad_lib.config import profile_from_mapping
 from vqad_lib.errors import VqadError
 

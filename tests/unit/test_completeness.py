@@ -6,17 +6,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from vqad_lib.paper import FIGURE_NUMBERS, TABLE_NUMBERS, reported
+from vqad_lib.pipeline.graph import notebook_table
 from vqad_lib.reporting.comparison import key_column
-from vqad_lib.reporting.paper_numbers import FIGURE_NUMBERS, TABLE_NUMBERS, reported
 from vqad_lib.reporting.tables import load_table, row_name
-from vqad_lib.workflow.notebooks import stage_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO_TABLES, DEMO_FIGURES = (
     REPOSITORY / "reports" / "demo" / "ucsd_ped2" / "tables",
     REPOSITORY / "figures" / "demo" / "ucsd_ped2",
 )
-STAGES = stage_table(REPOSITORY)
+STAGES = notebook_table(REPOSITORY)
 ALL = [f"table_{n:02d}" for n in TABLE_NUMBERS] + [f"figure_{n:02d}" for n in FIGURE_NUMBERS]
 
 
@@ -29,7 +29,7 @@ def declared() -> dict[str, str]:
 def committed(name: str) -> list[Path]:
     if name.startswith("table"):
         return [DEMO_TABLES / f"{name}.csv", DEMO_TABLES / f"{name}.md"]
-    return [DEMO_FIGURES / f"{name}.png", DEMO_FIGURES / f"{name}.pdf"]
+    return [DEMO_FIGURES / f"{name}.png"]
 
 
 @pytest.mark.parametrize("name", ALL)

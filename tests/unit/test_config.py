@@ -101,7 +101,6 @@ def test_missing_key_is_named(profile_mapping: dict[str, Any], key: str) -> None
         ("autoencoder.beta", None),
         ("autoencoder.restart_dead_codes", "yes"),
         ("autoencoder.reconstruction", "cubed"),
-        ("data.dataset", "mnist"),
         ("gan", [1, 2]),
         ("training.vqvae.precision", "float16"),
     ],

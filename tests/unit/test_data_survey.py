@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from vqad_lib.config import SyntheticConfig
-from vqad_lib.data.decode import decode_frame
-from vqad_lib.data.frames import prepare_frames
-from vqad_lib.data.survey import survey
+from vqad_lib.data.datasets import prepare_frames
+from vqad_lib.data.decode import decode_frame, survey
 from vqad_lib.errors import VqadError
 
 SHAPE = (8, 8)

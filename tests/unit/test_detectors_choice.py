@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqad_lib.detectors import choice
-from vqad_lib.detectors.choice import CANDIDATES, QuickestRestoration
-from vqad_lib.detectors.restoration import restore
+from vqad_lib.detectors import restoration
+from vqad_lib.detectors.restoration import QUICK, QuickestRestoration, restore
 from vqad_lib.models.prior import Prior
 
 FULL = "after_every_replacement"
@@ -25,7 +24,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             made.append(options.get("algorithm"))
         return restore(prior, codes, **options)
 
-    monkeypatch.setattr(choice, "restore", noted)
+    monkeypatch.setattr(restoration, "restore", noted)
     return made
 
 
@@ -47,10 +46,10 @@ def test_the_quicker_one_restores_what_follows(tiny_priors, calls, seconds, chos
     for _ in range(3):
         restored = quickest.restore(prior, codes, threshold_nats=low, noise=noise, recompute=FULL)
         assert torch.equal(restored, expected)
-    assert calls == [*CANDIDATES, chosen, chosen]
+    assert calls == [*QUICK, chosen, chosen]
     quickest.restore(prior, codes, threshold_nats=low + 1, noise=noise, recompute=FULL)  # decided anew: the other way
     quickest.restore(prior, codes, threshold_nats=low + 1, noise=noise, recompute=FULL)
-    assert calls[4:] == [*CANDIDATES, next(name for name in CANDIDATES if name != chosen)]
+    assert calls[4:] == [*QUICK, next(name for name in QUICK if name != chosen)]
 
 
 def test_light_restoration_has_nothing_to_choose(tiny_priors, calls) -> None:

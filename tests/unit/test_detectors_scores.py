@@ -8,8 +8,13 @@ import scipy.ndimage
 import torch
 
 from vqad_lib.config import DetectorConfig
-from vqad_lib.detectors.regenerative import regenerative_map
-from vqad_lib.detectors.residuals import anomaly_map, restoration_weights, smooth, smooth_with_neighbours
+from vqad_lib.detectors.residuals import (
+    anomaly_map,
+    regenerative_map,
+    restoration_weights,
+    smooth,
+    smooth_with_neighbours,
+)
 from vqad_lib.detectors.sample_wise import TIE_MARGIN_NATS, sample_wise_score, thresholds_at
 
 RULE = DetectorConfig(

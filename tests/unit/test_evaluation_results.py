@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from vqad_lib.analysis.model_comparison import leak_row
 from vqad_lib.config import EvaluationConfig
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.metrics import choose_threshold, paper_protocol
-from vqad_lib.evaluation.results import leak_row, paper_row, result_row
+from vqad_lib.evaluation.bootstrap import result_row
+from vqad_lib.evaluation.metrics import choose_threshold, paper_protocol, paper_row
 
 CONFIG = EvaluationConfig(bootstrap_resamples=200, bootstrap_seed=0, normal_quantile=0.95, unsupervised_percentile=98)
 KEYS = [f"{metric}{end}" for metric in ("f1", "auroc", "auprc") for end in ("", "_low", "_high")]

@@ -13,8 +13,8 @@ import torchvision
 from torch import Tensor, nn
 
 from vqad_lib.errors import VqadError
-from vqad_lib.losses.labels import perceptual_label
 from vqad_lib.losses.perceptual import PerceptualLoss
+from vqad_lib.losses.pretrained import perceptual_label
 
 
 @pytest.fixture(scope="module")

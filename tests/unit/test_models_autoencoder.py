@@ -64,14 +64,14 @@ def images() -> Tensor:
 def test_table_01_encoder_line_by_line() -> None:
     encoder = Encoder(PAPER_CHANNELS, **PAPER)
     assert as_tuples(shape_rows(encoder, torch.zeros(1, 3, 128, 128))) == TABLE_1
-    middle_lines = list(encoder.lines.values())[1:-1]
+    middle_lines = list(encoder.children())[1:-1]
     assert [block_names(line) for line in middle_lines] == ["RRD", "RRD", "RRD", "RNRND", "RR", "RNR"]
 
 
 def test_table_02_decoder_line_by_line() -> None:
     decoder = Decoder(PAPER_CHANNELS, **PAPER)
     assert as_tuples(shape_rows(decoder, torch.zeros(1, 256, 8, 8))) == TABLE_2
-    middle_lines = list(decoder.lines.values())[1:-1]
+    middle_lines = list(decoder.children())[1:-1]
     assert [block_names(line) for line in middle_lines] == ["RNR", "RNRNRN", "RNRNRNU", "RRRU", "RRRU", "RRRU"]
 
 
@@ -100,7 +100,7 @@ def test_a_smaller_network_keeps_the_order_of_blocks() -> None:
 
 def test_shape_rows_measure_the_live_model() -> None:
     encoder = Encoder((4, 8), residual_blocks=1, norm_groups=2, latent_dim=5)
-    encoder.lines["Conv2D"] = nn.Conv2d(3, 4, 3, padding=1, stride=2)
+    encoder.first = nn.Conv2d(3, 4, 3, padding=1, stride=2)
     assert as_tuples(shape_rows(encoder, torch.zeros(1, 3, 16, 16)))[1] == ("Conv2D", 8, 8, 4)
 
 

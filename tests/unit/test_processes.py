@@ -1,4 +1,4 @@
-"""Which process this is, by torchrun's and srun's environment; shares of a batch by hand; errors in one line."""
+"""Which process this is, by torchrun's and srun's environment; shards of a batch by hand; errors in one line."""
 
 import os
 import warnings
@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vqad_lib import distributed
-from vqad_lib.distributed import Process, barrier, first_process_first, joined, process
+from vqad_lib.distributed import process as distributed
+from vqad_lib.distributed.launch import _reason, devices_to_start
+from vqad_lib.distributed.parallel import Shard, current_shard, mean_over_processes, parallel, shard_of, working_on
+from vqad_lib.distributed.process import Process, barrier, first_process_first, joined, process
 from vqad_lib.errors import VqadError
-from vqad_lib.shares import Share, current_share, mean_over_processes, rows_of_all, share_of, working_on
-from vqad_lib.training.batches import Batches
-from vqad_lib.workflow.launch import _reason, devices_to_start
+from vqad_lib.training.loop import Batches
 
 JOB = {"SLURM_JOB_ID": "41", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
 
@@ -159,56 +159,57 @@ def test_a_gpu_counts_if_torch_can_compute_on_it(
         (2, 4, [(0, 0), (0, 1), (1, 0), (1, 1)]),
     ],
 )
-def test_shares_of_a_batch_by_hand(as_process, rows, size, expected):
+def test_shards_of_a_batch_by_hand(as_process, rows, size, expected):
     found = []
     for rank in range(size):
         as_process(rank, size)
-        found.append(share_of(rows))
-    assert found == [Share(start, n, rows) for start, n in expected]
+        found.append(shard_of(rows))
+    assert found == [Shard(start, n, rows) for start, n in expected]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize(("items", "batch_size"), [(19, 6), (13, 5), (7, 7), (11, 10)])
-def test_shares_make_up_the_batches_of_one_process(as_process, size, items, batch_size):
+def test_shards_make_up_the_batches_of_one_process(as_process, size, items, batch_size):
     batches = Batches(torch.arange(items), batch_size=batch_size, seed=0, shuffle=True)
-    whole = list(batches.epoch(3))
+    whole = [batch for batch, _ in batches.shards(3)]
     parts = []
     for rank in range(size):
         as_process(rank, size)
-        parts.append(list(batches.shares(3)))
+        parts.append(list(batches.shards(3)))
     for number, batch in enumerate(whole):
-        rows, shares = zip(*(part[number] for part in parts), strict=True)
-        assert torch.equal(torch.cat([r[: s.n] for r, s in zip(rows, shares, strict=True)]), batch)
-        assert all(len(r) == max(s.n, 1) for r, s in zip(rows, shares, strict=True)), "every process has a row"
-        assert max(s.n for s in shares) - min(s.n for s in shares) <= 1
+        rows, shards = zip(*(part[number] for part in parts), strict=True)
+        assert torch.equal(torch.cat([r[: s.n] for r, s in zip(rows, shards, strict=True)]), batch)
+        assert all(len(r) == max(s.n, 1) for r, s in zip(rows, shards, strict=True)), "every process has a row"
+        assert max(s.n for s in shards) - min(s.n for s in shards) <= 1
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
 @pytest.mark.parametrize("rows", [1, 4, 7])
-def test_weighted_shares_average_to_the_mean_over_rows(as_process, size, rows):
+def test_weighted_shards_average_to_the_mean_over_rows(as_process, size, rows):
     values = torch.arange(1.0, rows + 1) ** 2
     total = 0.0
     for rank in range(size):
         as_process(rank, size)
-        share = share_of(rows)
-        total += share.weight * values[share.start : share.start + max(share.n, 1)].mean().item()
+        shard = shard_of(rows)
+        total += shard.weight * values[shard.start : shard.start + max(shard.n, 1)].mean().item()
     assert total / size == pytest.approx(values.mean().item(), rel=1e-6)
 
 
-def test_share_in_hand_is_the_one_worked_on(as_process):
-    assert current_share(4) == Share(0, 4, 4)
+def test_shard_in_hand_is_the_one_worked_on(as_process):
+    assert current_shard(4) == Shard(0, 4, 4)
     as_process(1, 2)
-    assert current_share(4) == Share(4, 4, 8)  # nothing said: as many rows on every process
-    with working_on(Share(1, 2, 3)):
-        assert current_share(2) == Share(1, 2, 3)
-    assert current_share(4) == Share(4, 4, 8)
+    assert current_shard(4) == Shard(4, 4, 8)  # nothing said: as many rows on every process
+    with working_on(Shard(1, 2, 3)):
+        assert current_shard(2) == Shard(1, 2, 3)
+    assert current_shard(4) == Shard(4, 4, 8)
 
 
 def test_one_process_gets_back_what_it_gave():
     values = torch.rand(3, 2)
-    assert share_of(7).weight == 1.0
+    assert shard_of(7).weight == 1.0
     assert mean_over_processes(values) is values
-    assert rows_of_all(values) is values
+    network = torch.nn.Linear(2, 2)
+    assert parallel(network) is network
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("", 1), ("1", 1), ("3", 3)])

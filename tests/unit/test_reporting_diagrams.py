@@ -14,13 +14,12 @@ from matplotlib import pyplot as plt
 
 from vqad_lib.config import Gpt2Config, PixelSnailConfig
 from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import RunInfo
 from vqad_lib.models.gpt2 import Gpt2
 from vqad_lib.models.pixelsnail import PixelSnail
-from vqad_lib.reporting.diagrams import pixel_block_diagram, pixelsnail_diagram, transformer_diagram
+from vqad_lib.reporting.diagrams import count, measure, pixel_block_diagram, pixelsnail_diagram, transformer_diagram
 from vqad_lib.reporting.figures import save_figure
-from vqad_lib.reporting.panels import restoration_panels
-from vqad_lib.reporting.parts import count, measure
-from vqad_lib.reporting.tables import Labels
+from vqad_lib.reporting.grids import restoration_panels
 
 SIZES = {"codebook_size": 7, "grid": (4, 5)}
 SNAIL = PixelSnailConfig(
@@ -178,7 +177,7 @@ def assert_inside(figure, folder) -> None:
         box = patch.get_path().get_extents(patch.get_patch_transform())
         assert all(axis.get_xlim()[0] <= x <= axis.get_xlim()[1] for x in box.intervalx)
         assert all(axis.get_ylim()[0] <= y <= axis.get_ylim()[1] for y in box.intervaly)
-    labels = Labels(profile="smoke", dataset="synthetic", perceptual="none", seed=0)
+    labels = RunInfo(profile="smoke", dataset="synthetic", perceptual="none", seed=0)
     assert save_figure(figure, number=1, labels=labels, folder=folder).exists()
 
 
@@ -196,7 +195,7 @@ def test_panels_show_every_restoration_of_every_model():
     np.testing.assert_array_equal(figure.axes[4].images[0].get_array(), models["VP"][0, 0].transpose(1, 2, 0))
     assert [axis.get_title() for axis in figure.axes[:4]] == list("abcd")
     words = {text.get_text() for text in figure.texts}
-    assert {"VQ-VAE + PixelSNAIL (VP)", "VQ-GAN + Transformer (GT)", "λ 3"} <= words
+    assert {"VQ-VAE + PixelSNAIL (VP)", "VQ-GAN + GPT-2 (GT)", "λ 3"} <= words
     boxes = [axis.get_position() for axis in figure.axes]
     assert all(0 <= edge <= 1 for box in boxes for edge in box.extents)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

@@ -3,23 +3,22 @@
 import re
 from html.parser import HTMLParser
 
-import nbformat
 import pandas as pd
 import pytest
 from pandas import DataFrame
 from PIL import Image
 
+from vqad_lib.analysis.runtime import METHODS
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting import notebook_pages
-from vqad_lib.reporting.architecture import beside_paper_shapes
-from vqad_lib.reporting.comparison import comparison_rows, difference_text, html_table, key_column
-from vqad_lib.reporting.notebook_pages import convert_notebooks
-from vqad_lib.reporting.paper_numbers import reported
+from vqad_lib.experiment.run import RunInfo
+from vqad_lib.paper import reported
+from vqad_lib.reporting.comparison import comparison_rows, difference_text, key_column
+from vqad_lib.reporting.page import page_template
+from vqad_lib.reporting.page_tables import page_table
 from vqad_lib.reporting.report import build_report
-from vqad_lib.reporting.tables import Labels, beside_paper, load_table, save_table
-from vqad_lib.workflow.speed import METHODS
+from vqad_lib.reporting.tables import beside_paper, beside_paper_shapes, load_table, save_table
 
-LABELS = Labels(profile="demo", dataset="synthetic", perceptual="LPIPS alex, random weights (no ImageNet)", seed=0)
+LABELS = RunInfo(profile="demo", dataset="synthetic", perceptual="LPIPS alex, random weights (no ImageNet)", seed=0)
 PROVENANCE = {"profile": "demo", "perceptual": LABELS.perceptual, "time": "12.2 min", "versions": {"numpy": "2.4"}}
 
 
@@ -49,6 +48,15 @@ class Page(HTMLParser):
         self.text += data
 
 
+def html_table(frame: DataFrame, *, table: int | None) -> str:
+    """The table as the page has it, one line."""
+    return one_line(str(page_template("page_parts.html.j2").module.table_of(page_table(frame, table=table))))
+
+
+def one_line(content: str) -> str:
+    return re.sub(r"\s*\n\s*", "", content)
+
+
 def results(table: int) -> DataFrame:
     ours = DataFrame({"model": reported(table).index})
     ours = beside_paper(ours, table=table, key="model")
@@ -69,11 +77,11 @@ def run(tmp_path):
     Image.new("RGB", (80, 40)).save(figures / "figure_12.png")
     (figures / "figure_12.pdf").write_bytes(b"%PDF")
     (reports / "notebooks").mkdir()
-    (reports / "notebooks" / "06_results.html").write_text("<p>")
+    (reports / "notebooks" / "06_results.ipynb").write_text("{}")
     return {
         "reports": reports,
         "figures": figures,
-        "notebooks": ["06_results"],
+        "notebooks": ["06_results", "02_train_replicate1"],
         "provenance": PROVENANCE,
         "made_by": {"table_06": "06_results"},
     }
@@ -112,20 +120,20 @@ def test_images_have_size_alt_and_relative_source(run):
     assert (image["width"], image["height"], image["loading"]) == ("40", "20", "lazy")
     assert image["alt"] == (
         "Normal frames, and beneath them five restorations of each by each of VP, VT, GP and GT, in a panel of its own."
-        " Frames named Train are test frames of split paper, of clips whose other frames were trained on."
+        " Frames named Train are test frames of scheme paper, of clips whose other frames were trained on."
     )
     assert "../../figures/demo/figure_12.pdf" in page.links
 
 
 def test_table_shows_paper_ours_difference_and_interval(run):
     content, page = read(run)
-    row = re.search(r'<tr><th scope="row">VP</th>.*?</tr>', content)[0]
+    row = re.search(r'<tr><th scope="row">VP</th>.*?</tr>', one_line(content))[0]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
     assert cells[:6] == ["0.881", "0.900", "+0.019", "0.942", "0.950", "+0.008"]
     assert cells[6] == '0.800 <small class="under">0.750–0.850</small>'
     assert '<td class="number delta up1">+0.019</td>' in row
     assert "A &lt;note&gt; on λ<sub>S</sub>." in content
-    assert "notebooks/06_results.html" in page.links
+    assert "notebooks/06_results.ipynb" in page.links
 
 
 def test_official_twin_is_folded_beneath_its_table(run):
@@ -133,7 +141,7 @@ def test_official_twin_is_folded_beneath_its_table(run):
     section = re.search(r'<section id="table_06">.*?</section>', content, re.DOTALL)[0]
     own, fold = section.split("<details>")
     assert "tables/table_06.csv" in own
-    assert "<summary>Table 6, split official</summary>" in fold
+    assert "<summary>Table 6, scheme official</summary>" in fold
     assert "tables/table_06_official.csv" in fold
     assert section.count("made by") == 2
 
@@ -163,11 +171,11 @@ def test_overview_and_leak_stand_first(run):
     save_table(leak, number=0, name="leak", labels=LABELS, folder=tables)
     content, page = read(run)
     section = re.search(r'<section id="overview">.*?</section>', content, re.DOTALL)[0]
-    assert '<td class="number edge same">0.950 <small>+0.008</small></td>' in section
-    assert '<td class="number down1">0.950 <small>−0.044</small></td>' in section
+    assert '<td class="number edge same">0.950 <small class="under">+0.008</small></td>' in section
+    assert '<td class="number down1">0.950 <small class="under">−0.044</small></td>' in section
     assert '<td class="number">0.740</td>' in section
     assert '<td class="number edge middle" colspan="4">0.670</td>' in section
-    assert "has AUROC 0.999 there, and 0.672 on split official" in " ".join(page.text.split())
+    assert "has AUROC 0.999 there, and 0.672 on scheme official" in " ".join(page.text.split())
 
 
 def test_no_leak_no_warning(run):
@@ -205,17 +213,17 @@ def test_table_and_figure_of_one_name_are_one_section(run):
     assert page.ids.count("leak") == 1
     assert len(set(page.ids)) == len(page.ids)
     assert "The leak: how near test frames are to training frames" in page.text
-    assert "Training of VQ-GAN + GPT-2 on split paper" in page.text
+    assert "Training of VQ-GAN + GPT-2 on scheme paper" in page.text
     assert "Passes" in page.text
 
 
 def test_what_is_compared_comes_before_details():
     frame = results(6).assign(threshold_score=1.5, auroc_official=0.7)
     head = re.findall(r"<th scope=\"col[^>]*>(.*?)</th>", html_table(frame, table=6))
-    top = [name for name in head if name in ("Model", "the paper&#39;s protocol", "Decision threshold")]
-    assert top == ["Model", "the paper&#39;s protocol", "Decision threshold"]
+    top = [name for name in head if name in ("Model", "the paper&#39;s metrics", "Decision threshold")]
+    assert top == ["Model", "the paper&#39;s metrics", "Decision threshold"]
     cells = re.findall(r"<td class=\"number( edge)?\">(.*?)</td>", html_table(frame, table=6).split("</tr>")[2])
-    assert cells[-2:] == [(" edge", "0.700"), ("", "1.500")], "the honest number beside the sound ones"
+    assert cells[-2:] == [(" edge", "0.700"), ("", "1.500")], "the clip-disjoint number beside the other held-out ones"
 
 
 def test_spread_over_seeds_stands_beneath_the_mean():
@@ -304,8 +312,8 @@ def test_summary_of_shapes_and_seconds(run):
         (8.0, 2.0, "seconds_per_image", ("÷4", "down2")),
         (1.0, 10.0, "seconds_per_image", ("×10", "up3")),
         (1.0, 1.0, "seconds_per_image", ("×1", "same")),
-        (1.0, 0.0, "seconds_per_image", ("", "none")),
-        (float("nan"), 0.9, "f1", ("", "none")),
+        (1.0, 0.0, "seconds_per_image", ("", "")),
+        (float("nan"), 0.9, "f1", ("", "")),
     ],
 )
 def test_difference_text(theirs, mine, column, expected):
@@ -330,34 +338,6 @@ def test_broken_figure_is_named(run):
         build_report(**run)
 
 
-def test_convert_notebooks_offline_and_only_when_changed(tmp_path):
-    notebook = nbformat.v4.new_notebook()
-    output = nbformat.v4.new_output("stream", text="forty-two\n")
-    cells = [nbformat.v4.new_markdown_cell("# A title"), nbformat.v4.new_code_cell("print(42)", outputs=[output])]
-    notebook.cells = cells
-    nbformat.write(notebook, tmp_path / "one.ipynb")
-    convert_notebooks(tmp_path)
-    page = tmp_path / "one.html"
-    content = page.read_text(encoding="utf-8")
-    assert "forty-two" in content
-    assert "<script" not in content
-    assert not re.search(r"""(src|href)=["']?(https?:)?//""", content)
-    written = page.stat().st_mtime_ns
-    (tmp_path / "one.ipynb").touch()
-    convert_notebooks(tmp_path)
-    assert page.stat().st_mtime_ns == written
-    cells[0].source = "# Another title"
-    nbformat.write(notebook, tmp_path / "one.ipynb")
-    convert_notebooks(tmp_path)
-    assert "Another title" in page.read_text(encoding="utf-8")
-
-
-def test_convert_names_a_broken_notebook(tmp_path):
-    (tmp_path / "bad.ipynb").write_text("{")
-    with pytest.raises(VqadError, match=r"bad\.ipynb"):
-        convert_notebooks(tmp_path)
-
-
 def test_shapes_are_one_cell_and_the_difference_a_factor():
     rows = reported(1)[["component", "height", "width", "channels"]].to_dict("records")
     rows[1] |= {"height": 64, "width": 64, "channels": 128}
@@ -367,17 +347,3 @@ def test_shapes_are_one_cell_and_the_difference_a_factor():
     assert first == ["128 × 128 × 3", "128 × 128 × 3", "="]
     assert second == ["128 × 128 × 64", "64 × 64 × 128", "size ÷2, channels ×2"]
     assert third == ["64 × 64 × 64", "32 × 64 × 64", "height ÷2"]
-
-
-def test_notebook_page_leads_back_and_is_made_again_when_its_style_changes(tmp_path, monkeypatch):
-    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-    output = nbformat.v4.new_output("display_data", data={"image/png": png})
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", outputs=[output])])
-    nbformat.write(notebook, tmp_path / "one.ipynb")
-    convert_notebooks(tmp_path)
-    content = (tmp_path / "one.html").read_text(encoding="utf-8")
-    assert 'href="../index.html"' in content
-    assert re.findall('<img alt="(.*?)"', content) == ["Image 1 that one drew"]
-    monkeypatch.setattr(notebook_pages, "_code_style", lambda: ".other {}")
-    convert_notebooks(tmp_path)
-    assert ".other {}" in (tmp_path / "one.html").read_text(encoding="utf-8")

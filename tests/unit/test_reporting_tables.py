@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
+from vqad_lib.analysis.runtime import FAST, METHODS
 from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import RunInfo
 from vqad_lib.reporting import tables
 from vqad_lib.reporting.tables import (
-    Labels,
     beside_paper,
     labels_of,
     load_notes,
@@ -18,9 +19,8 @@ from vqad_lib.reporting.tables import (
     markdown_table,
     save_table,
 )
-from vqad_lib.workflow.speed import FAST, METHODS
 
-LABELS = Labels(profile="demo", dataset="synthetic", perceptual="", seed=3)
+LABELS = RunInfo(profile="demo", dataset="synthetic", perceptual="", seed=3)
 
 
 def frame() -> DataFrame:
@@ -83,7 +83,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
 
 
 def test_load_gives_back_labels(tmp_path):
-    labels = Labels(profile="paper", dataset="ucsd_ped2", perceptual="LPIPS vgg, ImageNet", seed=0)
+    labels = RunInfo(profile="paper", dataset="ucsd_ped2", perceptual="LPIPS vgg, ImageNet", seed=0)
     for given in (LABELS, labels):
         save_table(frame(), number=6, labels=given, folder=tmp_path)
         assert labels_of(load_table(tmp_path, 6)) == given

@@ -14,12 +14,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vqad_lib import distributed
 from vqad_lib.config import TrainingConfig
+from vqad_lib.distributed import process as distributed
 from vqad_lib.errors import VqadError
 from vqad_lib.training import loop
-from vqad_lib.training.batches import Batches
-from vqad_lib.training.loop import EarlyStopping, Losses, Objective, finished, fit
+from vqad_lib.training.loop import Batches, EarlyStopping, Losses, Objective, finished, fit
 
 CONFIG = TrainingConfig(
     learning_rate=0.01,

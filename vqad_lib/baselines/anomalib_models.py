@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from vqad_lib.baselines.labels import pca_components
-from vqad_lib.baselines.resnet import load_backbone
+from vqad_lib.baselines.backbone import load_backbone, pca_components
 from vqad_lib.config import DfkdeConfig, GanomalyConfig
 from vqad_lib.errors import VqadError
 from vqad_lib.progress import progress
@@ -104,11 +103,11 @@ def dfkde_scores(
                 f"DFKDE found fewer than {config.pca_components} directions in which the features vary; lower "
                 "baselines.dfkde.pca_components"
             ) from error
-        model.model.classifier = _Surprise(model.model.classifier)
+        model.model.classifier = _DensityNll(model.model.classifier)
         return _predict(model, queries, device)
 
 
-class _Surprise(nn.Module):
+class _DensityNll(nn.Module):
     """-log density of Anomalib's fitted kernel density: (B, D) -> (B,) float64, nats.
 
     Anomalib's own score is a decreasing function of the same density, but in float32, where the density of what is far

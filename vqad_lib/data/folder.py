@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vqad_lib.data.sources import FrameRecord, FrameSource
+from vqad_lib.data.frames import FrameRecord, FrameSource
 from vqad_lib.errors import VqadError, printable
 
 MASK_FOLDERS = ("masks", "ground_truth")
@@ -32,6 +32,11 @@ class _Listing:
         text = f"{self.folder.name}: {len(self.images)} images" + (f", {inner} of them in subfolders" if inner else "")
         reasons = [f"{len(names)} {reason} ({_some(names)})" for reason, names in sorted(self.left_out.items())]
         return text + (f"; left out: {', '.join(reasons)}" if reasons else "")
+
+
+def is_folder(folder: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (folder / "normal").is_dir() and (folder / "abnormal").is_dir()
 
 
 def read_folder(root: Path) -> FrameSource:
@@ -83,7 +88,7 @@ def read_folder(root: Path) -> FrameSource:
         notes.append(f"the known folders are in lower case: rename {_some(misspelt)} if it is one of them")
     if strays := [path.name for path in root.iterdir() if not path.name.startswith(".") and _is_image(path)]:
         notes.append(f"left out: {len(strays)} images beside the folders ({_some(strays)})")
-    return FrameSource(root=root, records=records, label_file=None, has_masks=bool(mask_of), notes=tuple(notes))
+    return FrameSource(root, records, has_masks=bool(mask_of), notes=tuple(notes))
 
 
 def _list(folder: Path) -> _Listing:

@@ -24,11 +24,11 @@ class Pieces:
     def __init__(self, *, budget_bytes: float, bytes_each: float, what: str) -> None:
         self.size, self.what = max(int(budget_bytes // bytes_each), 1), what
 
-    def run(self, function: Callable[[slice], Tensor], n: int) -> list[Tensor]:
+    def run(self, function: Callable[[slice], Tensor], n: int) -> Tensor:
         """Call `function` on slices that cover 0 ... n - 1 in order.
 
         Returns:
-            What it returned, in order.
+            What it returned, put together in order.
 
         Raises:
             VqadError: not even one item fits.
@@ -47,7 +47,7 @@ class Pieces:
                 continue
             self._halve(piece.stop - piece.start, full)  # outside the handler, which holds on to the tensors
             full = None
-        return results
+        return torch.cat(results)
 
     def _halve(self, tried: int, error: Exception) -> None:
         if tried == 1:
@@ -60,13 +60,10 @@ class Pieces:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        print(f"out of memory with {tried} {self.what} at once; going on with {self.size}")
+        print(f"out of memory with {tried} {self.what} at once; continuing with {self.size}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it means that memory ran out: on a GPU, in PyTorch's CPU allocator, or in Python."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)

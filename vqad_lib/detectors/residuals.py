@@ -1,4 +1,4 @@
-"""From restorations to a heatmap and a score: weighted, smoothed residuals (eq. 11 and 12).
+"""From restorations to a heatmap and a score: weighted, smoothed residuals (eq. 11 and 12), or plain ones.
 
 Residuals are |Y - X| of images brought from [-1, 1] to [0, 1], the range of the published code: k of eq. 11 and the
 limit of the map are numbers on that scale.
@@ -136,3 +136,11 @@ def anomaly_map(images: Tensor, restorations: Tensor, config: DetectorConfig) ->
     difference = residual.mean((1, 2, 3)).unflatten(0, (B, N))
     weights = restoration_weights(difference, config, values=torch.Size(shape).numel())
     return torch.einsum("bn,bnhw->bhw", weights, smoothed.clamp_max(config.map_limit))
+
+
+def regenerative_map(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """The regenerative detector's |x - x^| (section 3.6), averaged over colour channels.
+
+    Two (B, C, H, W) float in [-1, 1] -> (B, H, W) float in [0, 1].
+    """
+    return absolute_residual(images, reconstructions).mean(1)

@@ -1,10 +1,13 @@
-"""95% percentile bootstrap of F1, AUROC and AUPRC, over images or over whole clips.
+"""95% percentile bootstrap of F1, AUROC and AUPRC, over images or over whole clips; and of two models' difference.
 
 A resample is a row of weights: how often each image was drawn. The scores are sorted once; with images in that order
 every metric of every resample is a running sum of weights, so no resample is ever built or sorted.
 
 Neighbouring frames of a clip are alike, so drawing single frames would understate the uncertainty: for clips, whole
 clips are drawn with replacement (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8).
+
+Two models are compared on the same images, trained from the same seeds. A resample draws seeds, and images or whole
+clips, the same for both; so what makes an image hard for both, or a seed unlucky for both, does not count.
 """
 
 from collections.abc import Iterator
@@ -13,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from vqad_lib.config import EvaluationConfig
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.metrics import check_scores
+from vqad_lib.evaluation.metrics import check_scores, choose_threshold, sound_metrics
 
 METRICS = ("f1", "auroc", "auprc")
 _BOUNDS = (0.025, 0.975)
@@ -150,3 +154,114 @@ def resample_weights(
         draws = generator.integers(units, size=(chunk, units)) + units * np.arange(chunk)[:, None]
         counts = np.bincount(draws.ravel(), minlength=chunk * units).reshape(chunk, units)
         yield counts if clip is None else counts[:, clip]  # (chunk, clips) -> (chunk, n)
+
+
+def result_row(
+    validation: pd.DataFrame, test: pd.DataFrame, *, config: EvaluationConfig, by_clip: bool, what: str
+) -> dict[str, float]:
+    """Choose the threshold on validation and measure on test.
+
+    Args:
+        validation: one row per image: label (0 or 1), score (finite, higher is more anomalous). Normal images alone
+            will do.
+        test: one row per image: label, score, and clip where `by_clip`.
+        config: resamples and seed of the bootstrap, and the quantile for normal images alone.
+        by_clip: draw whole clips, for data whose frames are neighbours; otherwise single images.
+        what: what an error message calls the result, for example "sample-wise, official".
+
+    Returns:
+        f1, f1_low, f1_high, and the same for auroc and auprc, each in [0, 1], and threshold_score, the threshold in
+        the unit of the scores. Bounds are NaN where `by_clip` finds only one clip.
+
+    Raises:
+        VqadError: a split is empty or holds a score that is not finite, or test has one class only.
+    """
+    threshold = choose_threshold(
+        validation["label"],
+        validation["score"],
+        normal_quantile=config.normal_quantile,
+        what=f"{what}: validation split",
+    )
+    points = sound_metrics(test["label"], test["score"], threshold=threshold, what=f"{what}: test split")
+    bounds = bootstrap_intervals(
+        test["label"],
+        test["score"],
+        threshold=threshold,
+        groups=test["clip"] if by_clip else None,
+        resamples=config.bootstrap_resamples,
+        seed=config.bootstrap_seed,
+        what=f"{what}: test split",
+    )
+    columns = [f"{metric}{side}" for metric in METRICS for side in ("", "_low", "_high")]
+    return {column: (points | bounds)[column] for column in columns} | {"threshold_score": threshold}
+
+
+def paired_auroc_difference(
+    labels: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: ArrayLike | None,
+    resamples: int,
+    seed: int,
+    what: str = "scores",
+) -> dict[str, float | int]:
+    """AUROC of `first` minus that of `second`, averaged over training seeds, with a 95% interval and a p-value.
+
+    Args:
+        labels: (n,) 0 (normal) or 1 (anomalous).
+        first, second: (S, n) finite scores of the same images, one row per training seed; higher is more anomalous.
+        groups: (n,) the clip of each image, to draw whole clips; None draws single images.
+        resamples: how many, at least 1.
+        seed: of the draws.
+        what: what an error message calls them.
+
+    Returns:
+        difference in [-1, 1]; difference_low and difference_high; p_value, two-sided: twice the share of resamples on
+        the other side of 0, (k + 1) / (R + 1), at most 1; seeds (S); seeds_agreeing, in how many of them the
+        difference has the sign of the average. Bounds and p-value are NaN where there is one clip alone.
+
+    Raises:
+        VqadError: as `check_scores`; the models have different numbers of seeds or images; no resample drew both
+            classes.
+    """
+    first, second = np.atleast_2d(np.asarray(first, float)), np.atleast_2d(np.asarray(second, float))
+    if first.shape != second.shape:
+        raise VqadError(f"{what}: scores of shape {first.shape} and {second.shape}; give the same seeds and images")
+    for row in (*first, *second):
+        label_values, _ = check_scores(labels, row, what=what)
+    clips, S = clip_numbers(groups, len(label_values), what), len(first)
+    once = np.ones((1, len(label_values)), dtype=np.int64)
+    points = (_aurocs(label_values, first, once) - _aurocs(label_values, second, once))[:, 0]
+    difference = float(points.mean())
+    result = {"difference": difference, "difference_low": np.nan, "difference_high": np.nan, "p_value": np.nan}
+    result |= {"seeds": S, "seeds_agreeing": int((np.sign(points) == np.sign(difference)).sum())}
+    if clips is not None and clips.max() == 0:
+        return result
+    differences = np.concatenate(
+        [
+            _aurocs(label_values, first, weights) - _aurocs(label_values, second, weights)
+            for weights in resample_weights(len(label_values), clips, resamples=resamples, seed=seed)
+        ],
+        axis=1,
+    )  # S R
+    drawn = np.random.default_rng((seed, 1)).integers(S, size=differences.shape)  # S seeds for each resample
+    averages = np.take_along_axis(differences, drawn, axis=0).mean(0)
+    averages = averages[~np.isnan(averages)]
+    if not len(averages):
+        raise VqadError(f"{what}: no bootstrap resample drew both classes; raise evaluation.bootstrap_resamples")
+    low, high = np.quantile(averages, _BOUNDS)
+    beyond = min((averages <= 0).sum(), (averages >= 0).sum())
+    p_value = min(1.0, 2 * (beyond + 1) / (len(averages) + 1))
+    return result | {"difference_low": float(low), "difference_high": float(high), "p_value": float(p_value)}
+
+
+def _aurocs(labels: NDArray, scores: NDArray, weights: NDArray) -> NDArray[np.float64]:
+    """AUROC of S score rows under R weightings of the images: (S, R)."""
+    found = []
+    for row in scores:
+        order = np.lexsort((labels, -row))
+        found.append(
+            resampled_metrics(labels[order], row[order], weights[:, order], threshold=np.inf)[:, METRICS.index("auroc")]
+        )
+    return np.stack(found)

@@ -8,6 +8,7 @@ the balanced accuracy (tpr + 1 - fpr) / 2: that "AUC" is the best balanced accur
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
@@ -69,7 +70,7 @@ def paper_protocol(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores"
         what: what an error message calls them.
 
     Returns:
-        f1 in [0, 1], macro-averaged; auc in [0.5, 1], the best balanced accuracy; the threshold, the lowest of equals,
+        f1 in [0, 1], macro-averaged; auc in [0.5, 1], the best balanced accuracy; the threshold, ties: the lowest,
         which the published scan meets first.
 
     Raises:
@@ -87,6 +88,23 @@ def paper_protocol(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores"
         auc=float(roc_auc_score(labels, predicted)),
         threshold=float(threshold),
     )
+
+
+def paper_row(test: pd.DataFrame, what: str) -> dict[str, float]:
+    """The paper's protocol on the reported data.
+
+    Args:
+        test: one row per image: label (0 or 1), score (finite, higher is more anomalous).
+        what: what an error message calls the result.
+
+    Returns:
+        f1_paper_protocol in [0, 1], macro-averaged; auc_paper_protocol in [0.5, 1], the best balanced accuracy.
+
+    Raises:
+        VqadError: test is empty, holds a score that is not finite, or has one class only.
+    """
+    best = paper_protocol(test["label"], test["score"], what=f"{what}: test split")
+    return {"f1_paper_protocol": best.f1, "auc_paper_protocol": best.auc}
 
 
 def sound_metrics(labels: ArrayLike, scores: ArrayLike, *, threshold: float, what: str = "scores") -> dict[str, float]:
@@ -118,7 +136,7 @@ def choose_threshold(
 ) -> float:
     """Choose the operating point on validation.
 
-    With both classes: the score value with the best F1 of the anomalous class, the highest of equals. With normal
+    With both classes: the score value with the best F1 of the anomalous class, ties: the highest. With normal
     images only: just above the `normal_quantile` of their scores. That quantile is itself a score that was seen, and
     the image that has it should pass as normal, so the threshold is the next float64 after it (`np.nextafter`):
     score >= threshold then says the same as score > quantile.

@@ -54,7 +54,7 @@ def choose_percentile(
         percentile: _merit(rows, protocol, f"{what}, percentile {int(percentile)}")
         for percentile, rows in by_percentile.items()
     }
-    return int(max(merits, key=merits.__getitem__))  # max keeps the first of equals, the lowest percentile
+    return int(max(merits, key=merits.__getitem__))  # ties: max keeps the first, the lowest percentile
 
 
 def _merit(rows: pd.DataFrame, protocol: Literal["paper", "sound"], what: str) -> float:

@@ -10,8 +10,7 @@ import warnings
 import lpips
 from torch import Tensor, nn
 
-from vqad_lib.losses.labels import ADVICE, weights_file
-from vqad_lib.losses.pretrained import pretrained
+from vqad_lib.losses.pretrained import ADVICE, pretrained, weights_file
 
 NETWORKS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 

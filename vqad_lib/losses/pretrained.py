@@ -1,14 +1,46 @@
-"""Networks of torchvision with ImageNet weights, a file's, or random ones: for LPIPS and for DFKDE's features."""
+"""Networks of torchvision with ImageNet weights, a file's, or random ones, and what results say of them.
+
+torch and torchvision are imported late: commands that only ask for a setting or a label need neither.
+"""
+
+from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-import torchvision
-from torch import nn
-
-from vqad_lib.errors import VqadError
+from vqad_lib.errors import VqadError, printable
 from vqad_lib.files import first_line, sha256_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SETTINGS = ("imagenet", "random", "none")
+ADVICE = (
+    "set gan.perceptual_weights in the profile (or make PERCEPTUAL=) to the path of a torchvision state dict, "
+    "to `random` (results are labelled) or to `none`"
+)
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that `gan.perceptual_weights` names; None where it is one of `SETTINGS`.
+
+    Raises:
+        VqadError: there is no such file.
+    """
+    if weights in SETTINGS:
+        return None
+    if not Path(weights).is_file():
+        raise VqadError(f"gan.perceptual_weights: no file at {weights}; {ADVICE}")
+    return Path(weights)
+
+
+def perceptual_label(*, network: str, weights: str) -> str:
+    """What results say of the perceptual network, for example "LPIPS alex, random weights (not ImageNet)"."""
+    if weights == "none":
+        return "no perceptual term"
+    kinds = {"imagenet": "ImageNet weights", "random": "random weights (not ImageNet)"}
+    return f"LPIPS {network}, " + kinds.get(weights, f"ImageNet weights from {printable(Path(weights).name)}")
 
 
 def pretrained(name: str, weights: str, *, setting: str, advice: str) -> nn.Module:
@@ -25,6 +57,9 @@ def pretrained(name: str, weights: str, *, setting: str, advice: str) -> nn.Modu
         VqadError: the weights cannot be downloaded, or the file does not hold this network's, or not whole; the message
             names the file and what to do. Nothing is downloaded again by itself.
     """
+    import torch
+    import torchvision
+
     network = getattr(torchvision.models, name)(weights=None)
     if weights == "random":
         return network
@@ -41,6 +76,9 @@ def _cached(name: str, setting: str, advice: str) -> Path:
 
     torchvision writes the first digits of a file's SHA-256 into its name, so what has changed there can be told.
     """
+    import torch
+    import torchvision
+
     url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     digest = re.search(r"-([0-9a-f]+)\.", path.name)[1]

@@ -14,60 +14,70 @@ from vqad_lib.models.blocks import Downsample, NonLocal, NormSwishConv, Residual
 from vqad_lib.models.quantiser import Quantiser, straight_through
 
 
-class Encoder(nn.Module):
+class _Half(nn.Module):
+    """Lines of Table 1 or 2, one after the other.
+
+    Attributes:
+        titles: name of a line -> what the table calls it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.titles: dict[str, str] = {}
+
+    def add_line(self, name: str, title: str, line: nn.Module) -> None:
+        """Append a line, under a name for `state_dict`."""
+        self.add_module(name, line)
+        self.titles[name] = title
+
+    def forward(self, x: Tensor) -> Tensor:
+        for line in self.children():
+            x = line(x)
+        return x
+
+
+class Encoder(_Half):
     """Table 1: (B, 3, H, W) in [-1, 1] -> (B, D, h, w) with h = H / 2 ** (len(channels) - 1)."""
 
     def __init__(self, channels: tuple[int, ...], *, residual_blocks: int, norm_groups: int, latent_dim: int) -> None:
         super().__init__()
         norm, n = {"norm_groups": norm_groups}, residual_blocks
-        self.lines = nn.ModuleDict({"Conv2D": nn.Conv2d(3, channels[0], 3, padding=1)})
+        self.add_line("first", "Conv2D", nn.Conv2d(3, channels[0], 3, padding=1))
         width = channels[0]
         for level, out_width in enumerate(channels[:-1]):
             attends = level == len(channels) - 2
-            blocks = _residuals(width, out_width, n, attends=attends, **norm)
-            name = f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
-            self.lines[f"{level}: {name} + Downsample"] = nn.Sequential(*blocks, Downsample(out_width))
+            blocks = [*_residuals(width, out_width, n, attends=attends, **norm), Downsample(out_width)]
+            self.add_line(f"level{level}", f"{_title(n, attends)} + Downsample", nn.Sequential(*blocks))
             width = out_width
         top = channels[-1]
-        self.lines[f"latent: Residual × {n}"] = nn.Sequential(*_residuals(width, top, n, attends=False, **norm))
-        self.lines["middle: Residual + NonLocal + Residual"] = _middle(top, **norm)
-        self.lines["GroupNorm, Swish, Conv2D"] = NormSwishConv(top, latent_dim, **norm)
-
-    def forward(self, images: Tensor) -> Tensor:
-        for line in self.lines.values():
-            images = line(images)
-        return images
+        latent = nn.Sequential(*_residuals(width, top, n, attends=False, **norm))
+        self.add_line("latent", _title(n, False), latent)
+        self.add_line("middle", "Residual + NonLocal + Residual", _middle(top, **norm))
+        self.add_line("last", "GroupNorm, Swish, Conv2D", NormSwishConv(top, latent_dim, **norm))
 
 
-class Decoder(nn.Module):
+class Decoder(_Half):
     """Table 2: (B, D, h, w) -> (B, 3, H, W). One residual block a line more than the encoder, as [21]."""
 
     def __init__(self, channels: tuple[int, ...], *, residual_blocks: int, norm_groups: int, latent_dim: int) -> None:
         super().__init__()
         norm, n, top = {"norm_groups": norm_groups}, residual_blocks + 1, channels[-1]
-        self.lines = nn.ModuleDict({"Conv2D": nn.Conv2d(latent_dim, top, 3, padding=1)})
-        self.lines["middle: Residual + NonLocal + Residual"] = _middle(top, **norm)
-        self.lines[f"latent: (Residual + NonLocal) × {n}"] = nn.Sequential(
-            *_residuals(top, top, n, attends=True, **norm)
-        )
+        self.add_line("first", "Conv2D", nn.Conv2d(latent_dim, top, 3, padding=1))
+        self.add_line("middle", "Residual + NonLocal + Residual", _middle(top, **norm))
+        latent = nn.Sequential(*_residuals(top, top, n, attends=True, **norm))
+        self.add_line("latent", _title(n, True), latent)
         width = top
         for level in reversed(range(len(channels) - 1)):
             attends, out_width = level == len(channels) - 2, channels[level]
-            blocks = _residuals(width, out_width, n, attends=attends, **norm)
-            name = f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
-            self.lines[f"{level}: {name} + Upsample"] = nn.Sequential(*blocks, Upsample(out_width))
+            blocks = [*_residuals(width, out_width, n, attends=attends, **norm), Upsample(out_width)]
+            self.add_line(f"level{level}", f"{_title(n, attends)} + Upsample", nn.Sequential(*blocks))
             width = out_width
-        self.lines["GroupNorm, Swish, Conv2D"] = NormSwishConv(width, 3, **norm)
+        self.add_line("last", "GroupNorm, Swish, Conv2D", NormSwishConv(width, 3, **norm))
 
     @property
     def last_weight(self) -> nn.Parameter:
         """The weight of G_L, the decoder's last layer (eq. 16)."""
-        return self.lines["GroupNorm, Swish, Conv2D"][-1].weight
-
-    def forward(self, z: Tensor) -> Tensor:
-        for line in self.lines.values():
-            z = line(z)
-        return z
+        return self.last[-1].weight
 
 
 class VQAutoencoder(nn.Module):
@@ -111,7 +121,7 @@ class VQAutoencoder(nn.Module):
 
     def bytes_per_image(self, size_px: int) -> int:
         """What encoding or decoding one image of this size takes, about: six activations at full resolution."""
-        first = self.encoder.lines["Conv2D"]
+        first = self.encoder.first
         return 6 * first.out_channels * size_px * size_px * first.weight.element_size()
 
     @torch.no_grad()
@@ -135,6 +145,10 @@ def _residuals(in_width: int, out_width: int, n: int, *, attends: bool, norm_gro
     return blocks
 
 
+def _title(n: int, attends: bool) -> str:
+    return f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
+
+
 def _middle(width: int, *, norm_groups: int) -> nn.Sequential:
     return nn.Sequential(
         Residual(width, width, norm_groups=norm_groups),
@@ -153,10 +167,9 @@ def shape_rows(half: Encoder | Decoder, x: Tensor) -> list[dict[str, str | int]]
     Returns:
         Rows of component, height, width, channels; the first row is the input.
     """
-    rows = [{"component": "input", "height": x.shape[2], "width": x.shape[3], "channels": x.shape[1]}]
+    sizes = [("input", x.shape)]
     with torch.no_grad():
-        for name, line in half.lines.items():
+        for name, line in half.named_children():
             x = line(x)
-            component = name.split(": ")[-1]
-            rows.append({"component": component, "height": x.shape[2], "width": x.shape[3], "channels": x.shape[1]})
-    return rows
+            sizes.append((half.titles[name], x.shape))
+    return [{"component": title, "height": h, "width": w, "channels": c} for title, (_, c, h, w) in sizes]

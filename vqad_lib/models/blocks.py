@@ -3,6 +3,7 @@
 Swish activation and group normalisation throughout; the convolutions are 3x3 unless said otherwise.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,3 +88,13 @@ def check_images(images: Tensor) -> None:
     """
     if images.ndim != 4 or images.shape[1] != 3 or not torch.is_floating_point(images):
         raise ValueError(f"images must be (B, 3, H, W) floats in [-1, 1], got {tuple(images.shape)} {images.dtype}")
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Images as the networks take them: uint8 in [0, 255] -> float32 in [-1, 1], any shape."""
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """The inverse of `to_unit_range`, rounded and clipped: float in [-1, 1] -> uint8 array, any shape."""
+    return images.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -4,18 +4,47 @@ What a diagram says in words and numbers is read off the modules, and there is a
 operations between modules (ELU, gates, sums) are known from the classes drawn here. Another network, another drawing.
 """
 
+import copy
+from dataclasses import dataclass
+from functools import partial
+
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from vqad_lib.models.gpt2 import Gpt2
-from vqad_lib.models.pixelsnail import GatedResidual, PixelBlock, PixelSnail
+from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.pixelsnail_layers import CausalConv2d, GatedResidual, PixelBlock
+from vqad_lib.models.prior import Prior
 from vqad_lib.reporting.drawing import Box, Kind, Sheet, height_of
-from vqad_lib.reporting.parts import Part, count, measure, words
 
 _BLOCKS_AT_MOST = 4  # drawn one by one; of more, the first and the last
 _GAP_IN = 0.2
 
 Entry = tuple[str, tuple[str, ...], Kind]
 """A box to be: title, small print, kind."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module that ran.
+
+    Attributes:
+        module: the module itself.
+        shape: of its output, without the batch.
+        parameters: numbers in it and below it, as stored: a masked weight counts.
+    """
+
+    module: nn.Module
+    shape: tuple[int, ...]
+    parameters: int
+
+    @property
+    def size(self) -> str:
+        """Shape and parameters in words."""
+        shape = " × ".join(map(str, self.shape))
+        return f"{shape} · {self.parameters:,} parameters" if self.parameters else shape
 
 
 def pixelsnail_diagram(prior: PixelSnail) -> Figure:
@@ -205,3 +234,43 @@ def chain(sheet: Sheet, x: float, top: float, entries: list[Entry], *, width: fl
             sheet.arrow(boxes[-2].bottom, boxes[-1].top)
         top -= height + _GAP_IN
     return boxes
+
+
+def measure(prior: Prior) -> dict[str, Part]:
+    """Send one grid of codes through a copy of a prior.
+
+    Returns:
+        Name in the network ("" is the network) -> part, in the order in which the modules ended.
+    """
+    found: dict[str, Part] = {}
+
+    def note(name: str, module: nn.Module, _inputs: object, output: Tensor | tuple) -> None:
+        first = output if isinstance(output, Tensor) else output[0]
+        found[name] = Part(module, tuple(first.shape[1:]), count(module))
+
+    probe = copy.deepcopy(prior).eval()
+    for name, module in probe.named_modules():
+        module.register_forward_hook(partial(note, name))
+    with torch.no_grad():
+        probe(torch.zeros((1, *prior.grid), dtype=torch.int64, device=next(probe.parameters()).device))
+    return found
+
+
+def count(module: nn.Module) -> int:
+    """Parameters in a module and below it."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def words(module: nn.Module) -> str:
+    """What a layer is, with its sizes: "causal conv 3×3, 48 → 96"."""
+    if isinstance(module, nn.Conv2d):
+        name = "causal conv" if isinstance(module, CausalConv2d) and module.kernel_size[0] > 1 else "conv"
+        return f"{name} {module.kernel_size[0]}×{module.kernel_size[1]}, {module.in_channels} → {module.out_channels}"
+    if isinstance(module, nn.Embedding):
+        return f"embedding, {module.num_embeddings} → {module.embedding_dim}"
+    if isinstance(module, (nn.Linear, Conv1D)):  # transformers keeps the weight of its Conv1D as (in, out)
+        sizes = module.weight.shape if isinstance(module, Conv1D) else module.weight.shape[::-1]
+        return f"linear, {sizes[0]} → {sizes[1]}"
+    if isinstance(module, nn.Dropout):
+        return f"dropout {module.p:g}"
+    return {"LayerNorm": "layer norm", "NewGELUActivation": "GELU"}.get(type(module).__name__, type(module).__name__)

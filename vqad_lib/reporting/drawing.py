@@ -66,17 +66,7 @@ class Sheet:
         """A box around a title and lines of small print, centred on (x, y), as tall as they need."""
         made = Box(x, y, width, height_of(*details))
         fill, edge = _FILLS[kind]
-        shape = FancyBboxPatch(
-            (made.left[0], made.bottom[1]),
-            width,
-            made.height,
-            boxstyle="round,pad=0,rounding_size=0.05",
-            facecolor=fill,
-            edgecolor=edge,
-            linewidth=0.9,
-            zorder=2,
-        )
-        self.axes.add_patch(shape)
+        self._rounded(made, 0.05, facecolor=fill, edgecolor=edge, zorder=2)
         at = made.top[1] - 0.05
         for text, size in [(title, 8.0), *((detail, 6.5) for detail in details)]:
             at -= _LINE_IN[size] / 2
@@ -94,25 +84,21 @@ class Sheet:
         """The sign of an addition."""
         made = Box(x, y, 0.19, 0.19)
         self.axes.add_patch(Circle((x, y), 0.095, facecolor="white", edgecolor=_INK, linewidth=0.9, zorder=2))
-        self.axes.plot([x - 0.05, x + 0.05], [y, y], color=_INK, linewidth=0.9, zorder=3)
-        self.axes.plot([x, x], [y - 0.05, y + 0.05], color=_INK, linewidth=0.9, zorder=3)
+        across, down = ([x - 0.05, x + 0.05], [y, y]), ([x, x], [y - 0.05, y + 0.05])
+        self.axes.plot(*across, *down, color=_INK, linewidth=0.9, zorder=3)
         return made
 
     def frame(self, left: float, bottom: float, right: float, top: float, title: str) -> None:
         """A dashed frame around what belongs together, its title in the upper right corner."""
-        shape = FancyBboxPatch(
-            (left, bottom),
-            right - left,
-            top - bottom,
-            boxstyle="round,pad=0,rounding_size=0.08",
-            facecolor="none",
-            edgecolor="#999999",
-            linewidth=0.9,
-            linestyle=(0, (4, 2)),
-            zorder=0,
-        )
-        self.axes.add_patch(shape)
+        place = Box((left + right) / 2, (bottom + top) / 2, right - left, top - bottom)
+        self._rounded(place, 0.08, facecolor="none", edgecolor="#999999", linestyle=(0, (4, 2)), zorder=0)
         self.text(right - 0.1, top - 0.07, title, va="top", ha="right", weight="bold")
+
+    def _rounded(self, place: Box, rounding_in: float, **style: object) -> None:
+        shape = f"round,pad=0,rounding_size={rounding_in}"
+        corner = (place.left[0], place.bottom[1])
+        patch = FancyBboxPatch(corner, place.width, place.height, boxstyle=shape, linewidth=0.9, **style)
+        self.axes.add_patch(patch)
 
     def heading(self, text: str) -> None:
         """The sheet's title, in its upper left corner."""

@@ -4,16 +4,18 @@ A table's columns are its own, then profile, dataset, seed and perceptual, so th
 still says what made it.
 """
 
-import dataclasses
-from dataclasses import dataclass
+import re
+from difflib import SequenceMatcher
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from pandas import DataFrame, Series
 
 from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import RunInfo
 from vqad_lib.files import write_text
-from vqad_lib.reporting.paper_numbers import caption_record, reported
+from vqad_lib.paper import caption, reported
 
 LABEL_COLUMNS = ("profile", "dataset", "seed", "perceptual")
 _TEXT_LABELS = ("profile", "dataset", "perceptual")
@@ -23,24 +25,6 @@ PAPERS_ALGORITHM = " (plain algorithm)"  # ends the name of the row that was com
 _NOTES_MARK = "\nNotes: "
 # names of files and folders may hold what Markdown and HTML take for their own
 _MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*$|"}, "<": "&lt;", "&": "&amp;", "\n": " "})
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What every table and figure carries about the run that made it.
-
-    `perceptual` is "LPIPS alex, random weights (no ImageNet)", "LPIPS vgg, ImageNet", or "" where none was used.
-    """
-
-    profile: str
-    dataset: str
-    perceptual: str
-    seed: int
-
-    def line(self) -> str:
-        """The labels as one line of text."""
-        parts = [f"profile {self.profile}", f"data {self.dataset}", f"seed {self.seed}", self.perceptual]
-        return " · ".join(part for part in parts if part)
 
 
 def table_path(folder: Path, number: int, suffix: str = "", name: str | None = None) -> Path:
@@ -53,7 +37,7 @@ def save_table(
     frame: DataFrame,
     *,
     number: int,
-    labels: Labels,
+    labels: RunInfo,
     folder: Path,
     suffix: str = "",
     notes: str = "",
@@ -75,9 +59,8 @@ def save_table(
         VqadError: no such table in the paper, or the folder cannot be written; what stood there before stays.
     """
     path = table_path(folder, number, suffix, name)
-    title = name.replace("_", " ") if name is not None else f"Table {number}. {caption_record('table', number).text}"
-    labelled = frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame])
-    labelled = labelled.assign(**{column: getattr(labels, column) for column in LABEL_COLUMNS})
+    title = name.replace("_", " ") if name is not None else f"Table {number}. {caption('table', number).text}"
+    labelled = without_labels(frame).assign(**{column: getattr(labels, column) for column in LABEL_COLUMNS})
     parts = [f"**{title}**", markdown_table(frame), f"*{labels.line().translate(_MARKDOWN)}*"]
     if notes:
         parts.append(_NOTES_MARK.strip() + " " + " ".join(notes.split()))
@@ -113,7 +96,7 @@ def beside_paper(ours: DataFrame, *, table: int, key: str) -> DataFrame:
     """Put the paper's numbers beside ours, row by row.
 
     Args:
-        ours: any columns, with `key` among them: the paper's row names (see `paper_numbers.reported`).
+        ours: any columns, with `key` among them: the paper's row names (see `paper.reported`).
         table: 3-27.
 
     Returns:
@@ -141,6 +124,41 @@ def beside_paper(ours: DataFrame, *, table: int, key: str) -> DataFrame:
     return result
 
 
+def beside_paper_shapes(rows: list[dict[str, str | int]], *, table: int) -> DataFrame:
+    """Put our lines beside the paper's, in order; a smaller profile lacks some of them.
+
+    Lines are paired by what they do, whatever the number of blocks: the longest runs of equal lines first. So a
+    profile with one level less leaves one line of the paper's alone, and the others stand beside their like.
+
+    Args:
+        rows: component, height, width, channels, see `shape_rows`; the first is the input.
+        table: 1 or 2.
+
+    Returns:
+        component, component_in_paper, height, width, channels, paper_height, paper_width, paper_channels; missing
+        where a line has no partner. Every line of the paper's is there, in its order.
+    """
+    ours = DataFrame(rows)
+    paper = reported(table).reset_index(drop=True)
+    theirs = paper[["component", "height", "width", "channels"]].add_prefix("paper_")
+    theirs = theirs.rename(columns={"paper_component": "component_in_paper"})
+    kinds, pairs = [_kinds(frame["component"]) for frame in (ours, paper)], []
+    for tag, a, a_end, b, b_end in SequenceMatcher(None, *kinds, autojunk=False).get_opcodes():
+        if tag == "equal":
+            pairs += zip(range(a, a_end), range(b, b_end), strict=True)
+        else:  # -1, a row that there is not, where a line stands alone
+            pairs += [(i, -1) for i in range(a, a_end)] + [(-1, j) for j in range(b, b_end)]
+    left, right = map(list, zip(*pairs, strict=True))
+    both = ours.reindex(left).reset_index(drop=True).join(theirs.reindex(right).reset_index(drop=True))
+    both.insert(1, "component_in_paper", both.pop("component_in_paper"))
+    return both.astype({column: "Int64" for column in both if "component" not in column})
+
+
+def _kinds(components: Series) -> list[str]:
+    """What each line does, without the number of its blocks; the input has another name in either table."""
+    return ["input"] + [re.sub(r" × \d+", "", component) for component in components[1:]]
+
+
 def row_name(value: object) -> str:
     """A row's name as the paper has it, as text: 20, 20.0 and "20" are one row; `PAPERS_ALGORITHM` is left out."""
     return f"{value:g}" if isinstance(value, float) else str(value).removesuffix(PAPERS_ALGORITHM)
@@ -166,33 +184,57 @@ def _format(value: object, *, whole: bool, is_score: bool) -> str:
     return f"{value:.3f}" if is_score or value == 0 or abs(value) >= 1 else f"{value:#.3g}"
 
 
-def fold_intervals(frame: DataFrame) -> DataFrame:
-    """Every column as text; x_low, x_high go into x: "0.91 [0.88, 0.94]"; x_sd into x_mean: "0.91 ± 0.02"."""
-    text = DataFrame({column: format_column(frame[column]) for column in frame}, dtype=str)
-    for column in frame:
-        low, high = f"{column}_low", f"{column}_high"
-        if low in frame and high in frame:
-            folded = zip(text[column], text.pop(low), text.pop(high), strict=True)
-            text[column] = [f"{a} [{b}, {c}]" if a and b and c else a for a, b, c in folded]
-        spread = f"{str(column).removesuffix('_mean')}_sd"
-        if spread != f"{column}_sd" and spread in frame:
-            text[column] = [f"{a} ± {b}" if a and b else a for a, b in zip(text[column], text.pop(spread), strict=True)]
-    return text
+class Value(NamedTuple):
+    """What stands in one place of a table, as text; "" where there is no such thing.
+
+    Attributes:
+        low, high: the bounds of its interval.
+        spread: its standard deviation.
+    """
+
+    text: str
+    low: str = ""
+    high: str = ""
+    spread: str = ""
+
+
+def folded(frame: DataFrame) -> dict[str, list[Value]]:
+    """Every column as text, label columns left out; x_low and x_high go into x, x_sd into x_mean."""
+    text = {str(name): format_column(column) for name, column in without_labels(frame).items()}
+    parts = {}
+    for name in text:
+        ends = [f"{name}_low", f"{name}_high"]
+        spread = name.removesuffix("_mean") + "_sd" if name.endswith("_mean") else ""
+        parts[name] = [end if set(ends) <= set(text) else "" for end in ends] + [spread if spread in text else ""]
+    inner, blank = {name for names in parts.values() for name in names}, [""] * len(frame)
+    columns = {name: [text.get(part, blank) for part in parts[name]] for name in text if name not in inner}
+    return {name: [Value(*row) for row in zip(text[name], *found, strict=True)] for name, found in columns.items()}
 
 
 def markdown_table(frame: DataFrame) -> str:
-    """A frame as a Markdown table: 3 decimals, intervals folded, the label columns left out."""
-    text = fold_intervals(frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame]))
-    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in text]
-    lines = [[str(column) for column in text], ["---:" if number else "---" for number in numeric]]
-    lines += [[cell.translate(_MARKDOWN) for cell in row] for row in text.to_numpy().tolist()]
+    """A frame as a Markdown table: 3 decimals, the label columns left out; "0.91 [0.88, 0.94]", "0.91 ± 0.02"."""
+    columns = folded(frame)
+    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in columns]
+    lines = [list(columns), ["---:" if number else "---" for number in numeric]]
+    lines += [[_in_markdown(value) for value in row] for row in zip(*columns.values(), strict=True)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def labels_of(frame: DataFrame) -> Labels | None:
+def _in_markdown(value: Value) -> str:
+    text = value.text.translate(_MARKDOWN)
+    if text and value.low and value.high:
+        return f"{text} [{value.low}, {value.high}]"
+    return f"{text} ± {value.spread}" if text and value.spread else text
+
+
+def without_labels(frame: DataFrame) -> DataFrame:
+    """A table without its label columns."""
+    return frame.drop(columns=[*LABEL_COLUMNS], errors="ignore")
+
+
+def labels_of(frame: DataFrame) -> RunInfo | None:
     """The labels that a loaded table carries, or None where it carries none."""
-    if frame.empty or any(column not in frame for column in LABEL_COLUMNS):
+    if frame.empty or not set(LABEL_COLUMNS) <= set(frame):
         return None
-    first = frame.iloc[0]
-    values = {field.name: first[field.name] for field in dataclasses.fields(Labels)}
-    return Labels(**{**values, "seed": int(values["seed"])})
+    labels = frame.iloc[0][[*LABEL_COLUMNS]].to_dict()
+    return RunInfo(**labels | {"seed": int(labels["seed"])})

@@ -5,9 +5,10 @@ has two, autoencoder and discriminator, which take turns on every batch.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,24 +17,56 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vqad_lib.config import TrainingConfig
-from vqad_lib.distributed import barrier, process
+from vqad_lib.distributed import parallel
+from vqad_lib.distributed.parallel import Shard, bare, shard_of
+from vqad_lib.distributed.process import barrier, process
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_bytes, write_json, write_text
+from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.progress import progress
-from vqad_lib.shares import sum_over_processes, working_on
-from vqad_lib.training.batches import Batches
+from vqad_lib.seeds import seed_from
 from vqad_lib.training.checkpoint import (
     TrainingState,
     load_checkpoint,
-    remove_checkpoints,
+    remove_checkpoint,
     save_checkpoint,
     weights_bytes,
 )
-from vqad_lib.training.parallel import bare, check_agreement, part_random_streams
 
 CHECKPOINT_EVERY_S = 30.0
 
 Losses = dict[str, Tensor]
+
+
+class Batches:
+    """Batches from a tensor that lives on the device, in an order that depends on (seed, epoch) alone.
+
+    A resumed run therefore sees the same batches as an unbroken one, without storing where it stood.
+
+    Args:
+        items: (n, 3, H, W) uint8 images, which come out as float in [-1, 1], or (n, h, w) int64 codes.
+        batch_size: items per batch; the last one may be smaller.
+        seed: of the order, if `shuffle`.
+    """
+
+    def __init__(self, items: Tensor, *, batch_size: int, seed: int, shuffle: bool) -> None:
+        if not len(items):
+            raise ValueError("no items to make batches of")
+        self.items, self.batch_size, self.seed, self.shuffle = items, batch_size, seed, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.items) // self.batch_size)
+
+    def shards(self, epoch: int) -> Iterator[tuple[Tensor, Shard]]:
+        """The batches of an epoch (counted from 1), each cut to this process's rows, and how much of it that is."""
+        n = len(self.items)
+        order = torch.arange(n)
+        if self.shuffle:
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(seed_from("order", self.seed, epoch)))
+        for rows in order.to(self.items.device).split(self.batch_size):
+            shard = shard_of(len(rows))
+            batch = self.items[rows[shard.start : shard.start + max(shard.n, 1)]]
+            yield to_unit_range(batch) if batch.dtype == torch.uint8 else batch, shard
 
 
 @dataclass(frozen=True)
@@ -43,7 +76,7 @@ class Objective:
     Attributes:
         name: of the network, as the checkpoint calls it.
         network: whose parameters this objective updates; `loss` calls this very module, which is wrapped where there
-            are several processes (see `vqad_lib.training.parallel`).
+            are several processes (see `vqad_lib.distributed.parallel`).
         loss: (batch, epoch) -> {"loss": to minimise, "monitored": what early stopping compares, others to log}, each
             a () tensor. "monitored" may be left out where it is the loss; the first objective's counts.
         learning_rate_factor: times `TrainingConfig.learning_rate`.
@@ -77,7 +110,7 @@ def fit(
     folder: Path,
     device: torch.device,
 ) -> pd.DataFrame:
-    """Train until early stopping or `config.max_epochs`, going on from `folder` if a run was cut off there.
+    """Train until early stopping or `config.max_epochs`, resuming from `folder` if a run was cut off there.
 
     Several processes share each batch and end with the same weights. The first one writes.
 
@@ -107,16 +140,22 @@ def fit(
         )
         for objective in objectives
     }
-    state = TrainingState(networks, optimisers, history=[])
-    if load_checkpoint(folder, state, device=device) and process().is_first:
-        print(f"going on after epoch {state.epoch} of at most {config.max_epochs}")
-    check_agreement(state.epoch, device)
+    state = TrainingState(networks, optimisers)
+    if load_checkpoint(folder, state) and process().is_first:
+        print(f"resuming after epoch {state.epoch} of at most {config.max_epochs}")
+    parallel.check_agreement(state.epoch, device)
+    autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
     stopping = EarlyStopping(config.patience)
     stopped = any(_stops(stopping, row) for row in state.history)
     saved_at = time.monotonic()
     with _writer(folder / "tensorboard", state) as writer:  # of the first process; None elsewhere
         while state.epoch < config.max_epochs and not stopped:
-            row = _one_epoch(objectives, state, train=train, validation=validation, config=config, device=device)
+            started = time.monotonic()
+            row = _train(objectives, train, state, config, autocast)
+            if state.epoch % config.validate_every_epochs == 0 or state.epoch == config.max_epochs:
+                row |= _validate(objectives, validation, state.epoch, autocast)
+            row["seconds"] = time.monotonic() - started
+            state.history.append(row)
             stopped = _stops(stopping, row)
             if writer is None:
                 continue
@@ -141,63 +180,44 @@ def _writer(folder: Path, state: TrainingState) -> AbstractContextManager[Summar
         ) from error
 
 
-def _one_epoch(
-    objectives: list[Objective],
-    state: TrainingState,
-    *,
-    train: Batches,
-    validation: Batches,
-    config: TrainingConfig,
-    device: torch.device,
+def _train(
+    objectives: list[Objective], batches: Batches, state: TrainingState, config: TrainingConfig, autocast: Callable
 ) -> dict[str, float]:
-    started = time.monotonic()
-    epoch = state.epoch + 1
-    _set_learning_rate(objectives, state, config, epoch)
-    part_random_streams(train.seed, epoch)
-    row = {"epoch": float(epoch)}
-    autocast = _autocast(config, device)
-    title = f"{objectives[0].name}: epoch {epoch} of at most {config.max_epochs}"
+    """One epoch; returns its row."""
+    state.epoch += 1
+    _set_learning_rate(objectives, state, config)
+    parallel.part_random_streams(batches.seed, state.epoch)
     for objective in objectives:
         objective.network.train()
+    title = f"{objectives[0].name}: epoch {state.epoch} of at most {config.max_epochs}"
     sums: Losses = {}
-    for batch, share in progress(train.shares(epoch), what=title, total=len(train), unit="batch"):
+    for batch, shard in progress(batches.shards(state.epoch), what=title, total=len(batches), unit="batch"):
         for objective in objectives:
             optimiser = state.optimisers[objective.name]
             optimiser.zero_grad(set_to_none=True)
-            with working_on(share):
+            with parallel.working_on(shard):
                 with autocast():
-                    losses = objective.loss(batch, epoch)
-                (losses["loss"] * share.weight).backward()
+                    losses = objective.loss(batch, state.epoch)
+                (losses["loss"] * shard.weight).backward()
             optimiser.step()
-            _add(sums, losses, objective.name, share.n)
-    row |= _averages(sums, len(train.items), "train", objectives[0].name)
-    if epoch % config.validate_every_epochs == 0 or epoch == config.max_epochs:
-        row |= _validate(objectives, validation, epoch, autocast)
-    row["seconds"] = time.monotonic() - started
-    state.epoch = epoch
-    state.history.append(row)
-    return row
+            _add(sums, losses, objective.name, shard.n)
+    return {"epoch": float(state.epoch)} | _averages(sums, len(batches.items), "train", objectives[0].name)
 
 
-def _validate(objectives: list[Objective], validation: Batches, epoch: int, autocast: Callable) -> dict[str, float]:
+def _validate(objectives: list[Objective], batches: Batches, epoch: int, autocast: Callable) -> dict[str, float]:
     first = objectives[0]
     for objective in objectives:
         objective.network.eval()
     sums: Losses = {}
     with torch.no_grad(), autocast():
-        for batch, share in validation.shares(epoch):
-            _add(sums, first.loss(batch, epoch), first.name, share.n)
-    return _averages(sums, len(validation.items), "validation", first.name)
+        for batch, shard in batches.shards(epoch):
+            _add(sums, first.loss(batch, epoch), first.name, shard.n)
+    return _averages(sums, len(batches.items), "validation", first.name)
 
 
-def _autocast(config: TrainingConfig, device: torch.device) -> Callable[[], AbstractContextManager]:
-    enabled = config.precision == "bfloat16"
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def _set_learning_rate(objectives: list[Objective], state: TrainingState, config: TrainingConfig, epoch: int) -> None:
+def _set_learning_rate(objectives: list[Objective], state: TrainingState, config: TrainingConfig) -> None:
     """Linear from 1 in the first epoch to the final factor in the last; 1 throughout in the paper."""
-    done = (epoch - 1) / max(config.max_epochs - 1, 1)
+    done = (state.epoch - 1) / max(config.max_epochs - 1, 1)
     factor = 1 + done * (config.final_learning_rate_factor - 1)
     for objective in objectives:
         for group in state.optimisers[objective.name].param_groups:
@@ -214,7 +234,7 @@ def _add(sums: Losses, losses: Losses, name: str, n: int) -> None:
 
 
 def _averages(sums: Losses, n: int, part: str, first: str) -> dict[str, float]:
-    totals = sum_over_processes(torch.stack(list(sums.values()))).tolist()
+    totals = parallel.sum_over_processes(torch.stack(list(sums.values()))).tolist()
     averages = {f"{part}_{key}": total / n for key, total in zip(sums, totals, strict=True)}
     for key, value in averages.items():
         if not -float("inf") < value < float("inf"):
@@ -232,7 +252,6 @@ def _stops(stopping: EarlyStopping, row: dict[str, float]) -> bool:
 
 def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFrame:
     history = pd.DataFrame(state.history)
-    # a run that went on from a checkpoint got its rows in another order of keys
     history = history[["epoch", *sorted(history.columns.difference(["epoch", "seconds"])), "seconds"]]
     for network in state.networks.values():
         network.eval()
@@ -248,7 +267,7 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
         "processes": process().size,
     }
     write_json(folder / "done.json", summary)
-    remove_checkpoints(folder)  # several times the weights, and of no more use
+    remove_checkpoint(folder)  # several times the weights, and of no more use
     return history
 
 
