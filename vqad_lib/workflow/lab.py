@@ -61,7 +61,7 @@ def parameters_to_explore(root: Path, given: dict[str, str]) -> dict[str, str]:
     else:
         last = {"profile": runs[-1]["profile"]} if runs else {}
         if runs and chosen:
-            print("note      no run has these settings; what is missing is trained at the first look", flush=True)
+            print("note      no run has these settings; the notebook names the make paper that it needs", flush=True)
     return {"profile": SMALLEST} | last | chosen
 
 
