@@ -60,7 +60,7 @@ def parameters_to_explore(root: Path, given: dict[str, str]) -> dict[str, str]:
         last = {key: fitting[-1][key] for key in _PARAMETERS if key in fitting[-1]}
     else:
         last = {"profile": runs[-1]["profile"]} if runs else {}
-        if runs and chosen:
+        if (last | chosen).get("profile", SMALLEST) != SMALLEST:  # which the notebook trains
             print("note      no run has these settings; the notebook names the make paper that it needs", flush=True)
     return {"profile": SMALLEST} | last | chosen
 
