@@ -1,7 +1,6 @@
 """Where results come from: everything a reader needs is recorded, and nothing is guessed."""
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -37,14 +36,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_json(tmp_path / "data" / "derived" / "tiny" / "synthetic" / "manifests" / f"{stage}.json", manifest)
     monkeypatch.setenv("VQAD_ROOT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # nobody's hooks, templates and signatures
+    (tmp_path.parent / "gitconfig").touch()
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path.parent / "gitconfig"))  # nobody's hooks, templates, signatures
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     return tmp_path
 
 
 def git(root: Path, *arguments: str) -> str:
     command = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *arguments]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
 def test_fields(root):

@@ -68,7 +68,6 @@ def own_environment(given: Mapping[str, str], root: Path) -> dict[str, str]:
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "IPYTHONDIR": str(folder / "ipython"),
         "MPLCONFIGDIR": str(folder / "matplotlib"),
-        "MATPLOTLIBRC": os.devnull,
     }
 
 
