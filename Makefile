@@ -17,10 +17,11 @@ JOBS ?=
 DEVICES ?=
 NETWORKS ?=
 LAB_ARGS ?=
+FORMATS ?=
 PYTHON ?=
 PYTEST_ARGS ?=
 ifeq ($(MAKELEVEL),0)
-$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS LAB_ARGS PYTHON PYTEST_ARGS,$(if $(value $(s)),\
+$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS LAB_ARGS FORMATS PYTHON PYTEST_ARGS,$(if $(value $(s)),\
   $(if $(filter environment,$(origin $(s))),$(info note      $(s)=$(value $(s)) comes from the environment))))
 endif
 # as they were typed, and through the environment: make keeps its hands off a $, the shell off quotes and backticks
@@ -43,14 +44,12 @@ BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(sh
   $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
 
 # a MODULE as `python -m` runs it, in this project's environment and not the user's; `python -m vqad_lib` needs no help
-OWN = $(PY) -m vqad_lib.workflow.environment
+OWN = $(PY) -m vqad_lib.pipeline.environment
 
 DERIVED := data/derived
-# when this sitting began; `paper` sets it anew, `make results` by itself is a sitting too
-VQAD_STARTED ?= $(shell date +%s)
-export VQAD_STARTED := $(VQAD_STARTED)
 export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
+export VQAD_FIGURE_FORMATS = $(FORMATS)
 
 .PHONY: help paper results fidelity measured test smoke nbval check-resume lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
@@ -62,6 +61,7 @@ help:
 	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
 	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
+	@echo '          FORMATS=png,pdf (figures as PDF too)'
 	@echo '          NETWORKS=auto|trained|random (of make bench)  LAB_ARGS=--port=N (options of JupyterLab)'
 	@echo '          PYTEST_ARGS="..." (of make test, for unit and integration tests)'
 
@@ -92,111 +92,32 @@ paper: GOAL := results
 fidelity: GOAL := measured
 # -jN of the command line or of MAKEFLAGS in the environment; JOBS= goes before it, and -j alone would start all at once
 SLOTS = $(if $(JOBS),,$(filter-out -j,$(filter -j%,$(MAKEFLAGS))))
+# one process: `configure` becomes the make behind --, and keeps this checkout for it
 paper fidelity: $(ENVIRONMENT)
-	@started=$$(date +%s); \
-	 $(PY) -m vqad_lib choose --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
-	   --seed="$$SEED" --seeds="$$SEEDS" --perceptual="$$PERCEPTUAL" --jobs="$(if $(SLOTS),$(SLOTS:-j%=%),$$JOBS)"; \
-	 jobs=$$(sed -n 's/^override JOBS := //p' $(DERIVED)/run.mk); results=$$(sed -n 's/^override RESULTS := //p' $(DERIVED)/run.mk); \
-	 VQAD_STARTED=$$started VQAD_JOBS=$$jobs $(MAKE) --no-print-directory $(if $(SLOTS),,-j$$jobs) $(GOAL); \
-	 seconds=$$(( $$(date +%s) - started )); \
-	 echo "finished  $$(( seconds / 60 )) min $$(( seconds % 60 )) s; open reports/$$results/index.html"
+	@$(PY) -m vqad_lib configure --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
+	  --seed="$$SEED" --seeds="$$SEEDS" --perceptual="$$PERCEPTUAL" --jobs="$(if $(SLOTS),$(SLOTS:-j%=%),$$JOBS)" \
+	  -- $(MAKE) --no-print-directory $(if $(SLOTS),,-j{jobs}) $(GOAL)
 
-ifneq ($(wildcard $(DERIVED)/run.mk),)
-ifneq ($(filter results report measured,$(MAKECMDGOALS)),)
-include $(DERIVED)/run.mk
-endif
-endif
-
-M := $(DERIVED)/$(RESULTS)/manifests
-COMMON := $(DERIVED)/run.json profiles/$(PROFILE).yaml notebooks/stages.yaml $(shell find vqad_lib data/paper -name '*.py' -o -name '*.j2' -o -name '*.css' -o -name '*.csv')
+# its rules are written by `configure` from notebooks/notebooks.yaml, where what each notebook needs stands; a stage is
+# executed if it has no manifest, and `configure` deletes those that do not hold any more
+M = $(DERIVED)/$(RESULTS)/manifests
 STAGE = @$(PY) -m vqad_lib stage
-AUTOENCODERS := vqvae vqgan
-PRIORS := pixelsnail gpt2
-STAGES := 00_data 01_architecture
+# Anomalib is added for the stage that asks for it, and never for the smoke profile
+EXTRAS_FOR_STAGES = $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS))
+ifneq ($(filter results measured,$(MAKECMDGOALS)),)
+include $(DERIVED)/run.mk
 manifests = $(1:%=$(M)/%.json)
-
-$(M)/00_data.json $(M)/01_architecture.json: $(M)/%.json: notebooks/%.ipynb $(COMMON)
-	$(STAGE) $*
-
-# one rule per network: $(1) split, $(2) autoencoder, $(3) prior, $(4) replicate: empty, or seeds after the first
-with = $(if $(1),_replicate$(1))
-define autoencoder_rule
-STAGES += 02_train_autoencoder_$(2)_$(1)$(call with,$(4))
-$(M)/02_train_autoencoder_$(2)_$(1)$(call with,$(4)).json: notebooks/02_train_autoencoder.ipynb $$(COMMON)
-	$$(STAGE) 02_train_autoencoder -p autoencoder=$(2) -p protocol=$(1) $(if $(4),-p replicate=$(4))
-endef
-define combination_rule
-STAGES += 03_train_prior_$(2)_$(3)_$(1)$(call with,$(4)) 04_score_$(2)_$(3)_$(1)$(call with,$(4))
-SCORED$(if $(4),_again,_$(1)) += 04_score_$(2)_$(3)_$(1)$(call with,$(4))
-$(M)/03_train_prior_$(2)_$(3)_$(1)$(call with,$(4)).json: notebooks/03_train_prior.ipynb $(M)/02_train_autoencoder_$(2)_$(1)$(call with,$(4)).json $$(COMMON)
-	$$(STAGE) 03_train_prior -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) $(if $(4),-p replicate=$(4)) --needs 02_train_autoencoder_$(2)_$(1)$(call with,$(4))
-$(M)/04_score_$(2)_$(3)_$(1)$(call with,$(4)).json: notebooks/04_score.ipynb $(M)/03_train_prior_$(2)_$(3)_$(1)$(call with,$(4)).json $$(COMMON)
-	$$(STAGE) 04_score -p autoencoder=$(2) -p prior=$(3) -p protocol=$(1) $(if $(4),-p replicate=$(4)) --needs 03_train_prior_$(2)_$(3)_$(1)$(call with,$(4))
-endef
-define replicate_rules
-$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(eval $(call autoencoder_rule,$(s),$(a),,$(1)))))
-$(foreach s,$(PROTOCOLS),$(foreach a,$(AUTOENCODERS),$(foreach p,$(PRIORS),$(eval $(call combination_rule,$(s),$(a),$(p),$(1))))))
-endef
-$(call replicate_rules,)
-$(foreach r,$(REPLICATES),$(call replicate_rules,$(r)))
-SCORED := $(foreach s,$(PROTOCOLS),$(SCORED_$(s)))
-
-# one rule per page of results: $(1) notebook, $(2) the stages before it
-define results_rule
-STAGES += $(1)
-$(M)/$(1).json: notebooks/$(1).ipynb $(call manifests,$(2)) $$(COMMON)
-	$$(STAGE) $(1) --needs $(2)
-endef
-$(eval $(call results_rule,05_threshold_sweeps,$(SCORED_paper)))
-$(eval $(call results_rule,06_results,$(SCORED) $(SCORED_again)))
-$(eval $(call results_rule,07_regenerations,$(AUTOENCODERS:%=02_train_autoencoder_%_paper)))
-$(eval $(call results_rule,09_restorations,$(SCORED_paper)))
-# Anomalib is added for this stage alone, and never for the smoke profile; once it is there, the stage is looked at again
-ANOMALIB := $(or $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS)),$(wildcard $(shell $(PY) -c \
-  'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/anomalib/__init__.py))
-$(M)/11_baselines.json: $(ANOMALIB)
-$(eval $(call results_rule,11_baselines,$(SCORED) $(SCORED_again)))
-$(eval $(call results_rule,12_claims,$(SCORED) $(SCORED_again)))
-
-# Tables 3 and 4, Figure 5. $(1) latent dimension, $(2) codebook size; one may be that of the profile's own networks.
-# They come after the scores, for the other tables need those and are what most people wait for
-define capacity_rule
-STAGES += 10_capacity_train_$(1)_$(2)
-CAPACITY_TRAINED += 10_capacity_train_$(1)_$(2)
-$(M)/10_capacity_train_$(1)_$(2).json: notebooks/10_capacity_train.ipynb $(M)/03_train_prior_vqgan_gpt2_paper.json $$(COMMON) | $(call manifests,$(SCORED))
-	$$(STAGE) 10_capacity_train -p latent_dim=$(1) -p codebook_size=$(2) --needs 03_train_prior_vqgan_gpt2_paper
-endef
-pair = $(call $(1),$(firstword $(subst /, ,$(2))),$(lastword $(subst /, ,$(2))))
-$(foreach v,$(CAPACITY),$(eval $(call pair,capacity_rule,$(v))))
-$(eval $(call results_rule,10_capacity,$(CAPACITY_TRAINED)))
-
-# times are taken when nothing else runs: after all other stages, whose ends it does not depend on otherwise
-$(M)/08_seconds_per_image.json: | $(call manifests,$(STAGES))
-$(eval $(call results_rule,08_seconds_per_image,$(SCORED_paper)))
-
-export VQAD_STAGES := $(STAGES)
-results: $(M)/report.json
-	@:
-$(M)/report.json: $(call manifests,$(STAGES)) $(wildcard vqad_lib/reporting/*.j2 vqad_lib/reporting/*.css)
-	@$(PY) -m vqad_lib finish && touch $@
-
-# the choices of docs/fidelity.md, not part of `results`. $(1) choice, $(2) split
-define fidelity_rule
-MEASURED += 13_fidelity_measure_$(1)_$(2)
-$(M)/13_fidelity_measure_$(1)_$(2).json: notebooks/13_fidelity_measure.ipynb $(call manifests,$(SCORED_$(2))) $$(COMMON)
-	$$(STAGE) 13_fidelity_measure -p choice=$(1) -p protocol=$(2) --needs $(SCORED_$(2))
-endef
-$(foreach f,$(FIDELITY),$(eval $(call pair,fidelity_rule,$(f))))
-$(M)/13_fidelity.json: notebooks/13_fidelity.ipynb $(call manifests,$(MEASURED)) $(COMMON)
-	$(STAGE) 13_fidelity --needs $(MEASURED)
-measured: export VQAD_STAGES := $(filter 02_% 03_% 04_%,$(STAGES)) $(MEASURED) 13_fidelity
-measured: $(M)/13_fidelity.json
-	@echo 'fidelity  reports/$(RESULTS)/tables/fidelity.md; make report puts it on the page'
+FINISHED = @s=$$(( $$(date +%s) - $(STARTED) )); echo "finished  $$((s / 60)) min $$((s % 60)) s;
+results: $(call manifests,$(STAGES_OF_PAPER))
+	@$(PY) -m vqad_lib report
+	$(FINISHED) open reports/$(RESULTS)/index.html"
+measured: $(call manifests,$(STAGES_OF_FIDELITY))
+	$(FINISHED) see reports/$(RESULTS)/tables/fidelity.csv; make report puts it on the page"
+endif
 
 ## report: build the page anew from the tables and figures that are there
 report: $(ENVIRONMENT)
-	@test -f $(DERIVED)/run.mk || { echo 'error: no run yet; make paper first' >&2; exit 1; }
-	@$(PY) -m vqad_lib finish
+	@$(PY) -m vqad_lib report
 
 ## bench: measure seconds, images per second and memory, beside other libraries
 bench: $(ENVIRONMENT) $(EXTRAS)
@@ -228,7 +149,7 @@ smoke: $(ENVIRONMENT)
 	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= SEEDS= PERCEPTUAL=
 
 # progress bars stay out of the notebooks
-QUIET = VQAD_PROGRESS_FILE="$$PWD/$(DERIVED)/.progress"
+QUIET = VQAD_PROGRESS_FILE=/dev/null
 nbval: $(ENVIRONMENT)
 	@$(QUIET) $(OWN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
@@ -237,8 +158,8 @@ nbval: $(ENVIRONMENT)
 check-resume: $(ENVIRONMENT)
 	@VQAD_SLOW=1 $(OWN) pytest tests/integration/test_make_resume.py
 
-## notebooks: execute the committed notebooks with the smoke profile and store their outputs
-notebooks: $(ENVIRONMENT)
+## notebooks: after a smoke run, execute the committed notebooks with its profile and store their outputs
+notebooks: smoke
 	@$(QUIET) $(OWN) nbconvert --log-level=WARN --ExecutePreprocessor.record_timing=False \
 	  --to notebook --inplace --execute notebooks/*.ipynb
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from matplotlib import pyplot as plt
+from torch import Tensor, nn
 
-from vqad_lib.config import AutoencoderConfig, GanConfig, Gpt2Config, PixelSnailConfig
-from vqad_lib.models.gpt2 import Gpt2
-from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.config import AutoencoderConfig, GanConfig, profile_from_mapping
 from vqad_lib.models.prior import Prior
+from vqad_lib.models.registry import PRIORS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS_OWN = ("VQAD_SLOW", "VQAD_TEST_", "VQAD_PAPER_")
@@ -43,6 +43,7 @@ settings.load_profile("vqad")
 
 GRID = (4, 5)  # not square, so that height and width cannot be taken for each other
 CODEBOOK_SIZE = 7
+ALL_PRIORS = [*PRIORS, "logits_alone"]
 
 TINY_TRAINING: dict[str, Any] = {
     "learning_rate": 0.01,
@@ -201,14 +202,30 @@ def gan_config() -> GanConfig:
     return GanConfig(**PROFILE["gan"])
 
 
+class LogitsAlone(Prior):
+    """All that a prior must have: the codes before a position, weighed by how far away they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codebook_size, self.grid = CODEBOOK_SIZE, GRID
+        n = GRID[0] * GRID[1]
+        self.positions, self.codes = nn.Parameter(torch.randn(n, 7)), nn.Parameter(torch.randn(7, 7))
+        ages = torch.arange(n)[:, None] - torch.arange(n)
+        self.register_buffer("weights", (0.8**ages).tril(-1))
+
+    def logits(self, codes: Tensor) -> Tensor:
+        self.check(codes)
+        return (self.positions + self.weights @ self.codes[codes.flatten(1)]).reshape(*codes.shape, CODEBOOK_SIZE)
+
+
 def _tiny_prior(name: str) -> Prior:
     torch.manual_seed(5)
-    if name == "gpt2":
-        prior = Gpt2(Gpt2Config(**PROFILE["gpt2"]), codebook_size=CODEBOOK_SIZE, grid=GRID)
-        gain = 8.0
-    else:
-        prior = PixelSnail(PixelSnailConfig(**PROFILE["pixelsnail"]), codebook_size=CODEBOOK_SIZE, grid=GRID)
-        gain = 1.6
+    if name == "logits_alone":
+        return LogitsAlone().eval().requires_grad_(False)
+    mapping = json.loads(json.dumps(PROFILE))
+    mapping["autoencoder"]["codebook_size"] = CODEBOOK_SIZE
+    prior = PRIORS[name].make(profile_from_mapping(mapping, source="conftest.py"), GRID)
+    gain = 8.0 if name == "gpt2" else 1.6
     with torch.no_grad():  # fresh weights give nearly uniform codes, which would hide what depends on what
         for parameter in prior.parameters():
             if parameter.ndim > 1:
@@ -218,11 +235,11 @@ def _tiny_prior(name: str) -> Prior:
 
 @pytest.fixture(scope="session")
 def tiny_priors() -> dict[str, Prior]:
-    """Both priors over 4x5 grids of 7 codes, in evaluation mode; not to be changed by a test."""
-    return {name: _tiny_prior(name) for name in ("pixelsnail", "gpt2")}
+    """All priors over 4x5 grids of 7 codes, in evaluation mode; not to be changed by a test."""
+    return {name: _tiny_prior(name) for name in ALL_PRIORS}
 
 
-@pytest.fixture(params=["pixelsnail", "gpt2"])
+@pytest.fixture(params=ALL_PRIORS)
 def tiny_prior(request: pytest.FixtureRequest, tiny_priors: dict[str, Prior]) -> Prior:
-    """Each of the two, in turn."""
+    """Each of them, in turn."""
     return tiny_priors[request.param]

@@ -1,15 +1,25 @@
-"""The commands behind the Makefile: `python -m vqad_lib {choose,stage,finish,train,score,bench,lab}`. People type
-make instead.
+"""Train, score, explore and measure. Most people type make instead, which does all of it; see `make help`.
 
-`train` and `score` are what torchrun and srun start too, once per device.
+torchrun and srun start `train` and `score`, once per device. Both go on where they stopped, and do what the last
+`make paper` would do with that network, unless a --profile is given.
 """
 
 import argparse
-import os
 import sys
+from collections.abc import Iterable
 
 from vqad_lib.errors import VqadError
-from vqad_lib.workflow.environment import enter_own_environment, repository_root
+from vqad_lib.files import repository_root
+from vqad_lib.models.registry import AUTOENCODERS, PRIORS
+from vqad_lib.pipeline.environment import enter_own_environment
+
+RUN = {
+    "profile": "a file in profiles/, without its ending",
+    "dataset": "auto, ucsd_ped2, synthetic or folder",
+    "data_root": "the folder that holds the data",
+    "seed": "of initial weights, batches and restorations",
+    "perceptual": "imagenet, random, none, or a file of weights",
+}
 
 
 def main() -> int:
@@ -17,16 +27,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         enter_own_environment()
-        commands = {
-            "choose": _choose,
-            "stage": _stage,
-            "finish": _finish,
-            "train": _work,
-            "score": _work,
-            "bench": _bench,
-            "lab": _lab,
-        }
-        commands[arguments.command](arguments)
+        arguments.command(arguments)
     except VqadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -37,88 +38,113 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m vqad_lib", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    choose = commands.add_parser("choose", help="pick profile and data, and say why")
-    for option in ("profile", "dataset", "data-root", "seed", "seeds", "perceptual", "jobs"):
-        choose.add_argument(f"--{option}", default="")
-    stage = commands.add_parser("stage", help="execute one notebook if it is out of date")
-    stage.add_argument("notebook")
-    stage.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE")
-    stage.add_argument("--needs", nargs="*", default=[])
-    commands.add_parser("finish", help="write the provenance and the report")
-    for name, what in (("train", "train a network"), ("score", "score a combination")):
-        work = commands.add_parser(name, help=f"{what} if that is not done; alone, or started by torchrun or srun")
-        work.add_argument("--autoencoder", required=True, choices=["vqvae", "vqgan"])
-        work.add_argument("--prior", required=name == "score", choices=["pixelsnail", "gpt2"])
-        work.add_argument("--protocol", required=True, choices=["paper", "official"])
-        for option in ("profile", "dataset", "data-root", "seed", "perceptual"):
-            work.add_argument(f"--{option}", help="as the last make paper, unless --profile is given")
+    parser = argparse.ArgumentParser(
+        prog="python -m vqad_lib",
+        description=__doc__,
+        epilog="make itself calls configure, stage and report: decide on a run, execute a notebook, write the page.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, function: object, options: Iterable[str], **texts: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, description=texts.get("help"), **texts)
+        command.set_defaults(command=function)
+        for option in options:
+            option_help = RUN.get(option, "as of make")
+            command.add_argument(f"--{option.replace('_', '-')}", default="", metavar=option.upper(), help=option_help)
+        return command
+
+    for name, what in (("train", "train one network"), ("score", "score images with one autoencoder and one prior")):
+        work = add(name, _work, RUN, help=what)
+        work.set_defaults(scores=name == "score")
+        work.add_argument("--autoencoder", required=True, choices=AUTOENCODERS)
+        work.add_argument("--prior", required=name == "score", choices=PRIORS)
+        work.add_argument("--scheme", required=True, choices=["paper", "official"], help="how frames are split")
         work.add_argument("--replicate", default="0", help="how many seeds after the given one; see make SEEDS=")
-    bench = commands.add_parser("bench", help="measure what it costs")
-    for option in ("profile", "dataset", "data-root", "seed", "perceptual", "networks"):
-        bench.add_argument(f"--{option}", default="")
-    lab = commands.add_parser("lab", help="explore the last run in JupyterLab")
-    for option in ("profile", "dataset", "data-root", "seed", "perceptual"):
-        lab.add_argument(f"--{option}", default="")
+    lab = add("lab", _lab, RUN, help="explore the last run in JupyterLab")
     lab.add_argument("options", nargs="*", help="of JupyterLab, after --")
+    add("bench", _bench, (*RUN, "networks"), help="measure seconds, images per second and memory")
+    # without a help text they are not listed
+    configure = add("configure", _configure, (*RUN, "seeds", "jobs"))
+    configure.add_argument("make", nargs="*", help="after --: the command to become, with {jobs} for their number")
+    stage = add("stage", _stage, ())
+    stage.add_argument("name")
+    add("report", _report, ())
     return parser
 
 
-def _choose(arguments: argparse.Namespace) -> None:
-    from vqad_lib.workflow.choose import choose
-    from vqad_lib.workflow.lock import keep_until_exit
+def _given(arguments: argparse.Namespace, *more: str) -> dict[str, str]:
+    return {key: getattr(arguments, key) for key in (*RUN, *more)}
 
-    options = {
-        key: getattr(arguments, key)
-        for key in ("profile", "dataset", "data_root", "seed", "seeds", "perceptual", "jobs")
-    }
-    root = repository_root()
-    keep_until_exit(root)
-    choose(root, **options)
+
+def _configure(arguments: argparse.Namespace) -> None:
+    from vqad_lib.pipeline.configure import start_run
+
+    start_run(repository_root(), arguments.make, **_given(arguments, "seeds", "jobs"))
 
 
 def _stage(arguments: argparse.Namespace) -> None:
-    from vqad_lib.workflow.estimate import announce
-    from vqad_lib.workflow.notebooks import Stage, run_stage
-    from vqad_lib.workflow.settings import last_run
+    from vqad_lib.experiment.run import last_run
+    from vqad_lib.pipeline.graph import stages_by_target
+    from vqad_lib.pipeline.notebooks import how_far, run_stage
 
-    root = repository_root()
-    parameters = dict(pair.split("=", 1) for pair in arguments.parameter)
-    stage = Stage(root, arguments.notebook, parameters, tuple(arguments.needs))
-    results = last_run(root)["results"]
-    print(announce(root, stage.name, results, ended=False), flush=True)
-    run_stage(stage)
-    print(announce(root, stage.name, results, ended=True), flush=True)
+    root, name = repository_root(), arguments.name
+    settings = last_run(root)
+    for stages in stages_by_target(root, settings).values():
+        for stage in (stage for stage in stages if stage.name == name):
+            print(f"[{how_far(root, settings, stages)}] start {name}", flush=True)
+            run_stage(root, stage)
+            print(f"[{how_far(root, settings, stages)}] done  {name}", flush=True)
+            return
+    raise VqadError(f"no stage {name} in the last run; see data/derived/run.mk")
 
 
-def _finish(_arguments: argparse.Namespace) -> None:
-    from vqad_lib.workflow.finish import finish
+def _report(_arguments: argparse.Namespace) -> None:
+    from vqad_lib.pipeline.provenance import report
 
-    finish(repository_root(), os.environ["VQAD_STAGES"].split())
+    report(repository_root())
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    from vqad_lib.workflow.work import work
+    from vqad_lib.distributed.launch import devices_to_start, end_with_starter
+    from vqad_lib.distributed.process import first_process_first, joined
+    from vqad_lib.experiment.run import configured, last_run
 
-    keys = ("profile", "dataset", "data_root", "seed", "perceptual", "replicate")
-    options = {key: getattr(arguments, key) for key in keys}
-    names = {key: getattr(arguments, key) for key in ("autoencoder", "prior", "protocol")}
-    work(repository_root(), arguments.command, options=options, **names)
+    has_starter = end_with_starter()
+    devices_to_start()  # a mistake there is no reason to meet the other processes
+    last = {} if arguments.profile else last_run(repository_root())
+    run_options = {key: value or last.get(key, "") for key, value in _given(arguments).items()}
+    configured(run_options["profile"], seed=run_options["seed"], perceptual=run_options["perceptual"])  # nor one there
+    names = {"autoencoder": arguments.autoencoder, "scheme": arguments.scheme}
+    with joined() as me:
+        from vqad_lib.experiment.networks import train_autoencoder, train_prior  # torch takes seconds to import
+        from vqad_lib.experiment.run import open_run
+
+        with first_process_first():  # which decodes the frames, unless they are there
+            run = open_run(**run_options, replicate=arguments.replicate)
+        if arguments.scores:
+            from vqad_lib.experiment.scores import score_combination  # and so does scikit-learn
+
+            score_combination(run, prior=arguments.prior, **names)
+            done = run.scores_path(arguments.scheme, arguments.autoencoder, arguments.prior)
+        elif arguments.prior:
+            done = train_prior(run, prior=arguments.prior, **names).folder
+        else:
+            done = train_autoencoder(run, **names).folder
+        if me.is_first and not has_starter:
+            print(f"done      {done.relative_to(run.root)}")
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from vqad_lib.workflow.bench import bench
+    from vqad_lib.pipeline.lab import bench
 
-    given = {key: value for key, value in vars(arguments).items() if key != "command"}
-    bench(repository_root(), given)
+    bench(repository_root(), _given(arguments), networks=arguments.networks)
 
 
 def _lab(arguments: argparse.Namespace) -> None:
-    from vqad_lib.workflow.lab import start_lab
+    from vqad_lib.pipeline.lab import start_lab
 
-    given = {key: value for key, value in vars(arguments).items() if key not in ("command", "options")}
-    start_lab(repository_root(), given, arguments.options)
+    start_lab(repository_root(), _given(arguments), arguments.options)
 
 
 if __name__ == "__main__":

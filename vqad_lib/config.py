@@ -1,28 +1,39 @@
 """Profiles: every number that a run depends on, read from one YAML file into frozen dataclasses.
 
-Unknown keys, wrong types and values out of range are refused by name. A profile changes numbers, never code paths.
+Unknown keys, wrong types and values out of range are refused by name, by pydantic. A profile changes numbers, never
+code paths.
 """
 
 import dataclasses
+import functools
 import json
-from dataclasses import dataclass
+import re
+import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, dataclass_transform
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml.error import YAMLError
 
-from vqad_lib.config_values import NAME, check_together, odd, value_at
 from vqad_lib.errors import VqadError
-from vqad_lib.files import known_by_content
-from vqad_lib.profile_files import in_words, read_yaml
+from vqad_lib.files import known_by_content, read_yaml
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_NAME = r"\w[\w.-]*"  # of a profile: it names a file, folders, and a prerequisite of make
+# pixels along an edge below which a layer of the perceptual network has nothing left
+_PERCEPTUAL_SIZE_PX = {"vgg": 16, "alex": 31, "squeeze": 17}
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be an odd number")
+    return value
+
 
 Threads = Annotated[int, Field(ge=0, le=4096)]  # torch crashes beyond what the system has threads for
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
-Odd = Annotated[Count, AfterValidator(odd)]
+Odd = Annotated[Count, AfterValidator(_odd)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Percentile = Annotated[int, Field(ge=0, le=100)]
 Weight = Annotated[float, Field(ge=0)]
@@ -32,37 +43,41 @@ Limit = Annotated[float, Field(gt=0, allow_inf_nan=True)]  # .inf for none
 Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SyntheticConfig:
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Section:
+    """A part of a profile: each subclass is a frozen dataclass, whose fields pydantic checks, strictly."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+class SyntheticConfig(Section):
     """The synthetic walkway: how many clips of how many frames."""
 
-    __pydantic_config__ = _STRICT
     train_clips: Count
     test_clips: Count
     frames_per_clip: Count
     seed: Seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data set, at what size, and how it is split (section 3.8)."""
+class DataConfig(Section):
+    """Which data set ("auto" or a key of `data.datasets.DATASETS`), at what size, and how it is split (section 3.8)."""
 
-    __pydantic_config__ = _STRICT
-    dataset: Literal["auto", "ucsd_ped2", "synthetic"]
-    image_size_px: Count
+    dataset: Text
+    image_size_px: Annotated[Count, Field(ge=8)]
     split_seed: Seed
     official_validation_clips: Count
     synthetic: SyntheticConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Section):
     """Encoder, decoder and codebook (Tables 1 and 2; eq. 1-7).
 
     `channels` lists the width of each resolution, finest first: n entries mean n - 1 halvings.
     """
 
-    __pydantic_config__ = _STRICT
     channels: Annotated[tuple[Count, ...], Field(min_length=2)]
     residual_blocks: Count
     norm_groups: Count
@@ -78,11 +93,9 @@ class AutoencoderConfig:
     loss_reduction: Literal["mean", "sum"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class GanConfig:
+class GanConfig(Section):
     """What makes a VQ-VAE a VQ-GAN (eq. 13-16): discriminator, perceptual network, adaptive weight."""
 
-    __pydantic_config__ = _STRICT
     discriminator_channels: Count
     discriminator_layers: Count
     discriminator_start_epoch: Whole
@@ -96,14 +109,12 @@ class GanConfig:
     adaptive_max: Limit
 
 
-@dataclass(frozen=True, kw_only=True)
-class PixelSnailConfig:
+class PixelSnailConfig(Section):
     """PixelSNAIL (section 3.4): 4 pixel blocks of 4 residual blocks, dropout 0.1.
 
     `attention_grid`: attend to every position, or to cells of 2x2, as the published code does on a half-size grid.
     """
 
-    __pydantic_config__ = _STRICT
     channels: Count
     blocks: Count
     residual_blocks: Count
@@ -114,14 +125,12 @@ class PixelSnailConfig:
     attention_grid: Literal["whole", "half"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gpt2Config:
+class Gpt2Config(Section):
     """GPT-2 (section 3.3): gpt2-medium is 24 layers, 16 heads, 1024 wide, dropout 0.1.
 
     `random_second_half`: read random codes in place of the second half of the grid, as the published code does.
     """
 
-    __pydantic_config__ = _STRICT
     layers: Count
     heads: Count
     width: Count
@@ -129,11 +138,9 @@ class Gpt2Config:
     random_second_half: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Section):
     """One network's training: learning rate and stopping (section 4.1)."""
 
-    __pydantic_config__ = _STRICT
     learning_rate: Positive
     batch_size: Count
     max_epochs: Count
@@ -145,19 +152,16 @@ class TrainingConfig:
     final_learning_rate_factor: Weight
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfigs:
+class TrainingConfigs(Section):
     """The four networks' training settings."""
 
-    __pydantic_config__ = _STRICT
     vqvae: TrainingConfig
     vqgan: TrainingConfig
     pixelsnail: TrainingConfig
     gpt2: TrainingConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class DetectorConfig:
+class DetectorConfig(Section):
     """The four detectors (eq. 9-12).
 
     `weights_over`: what the softmax of eq. 11 runs over; the published code's runs over colour channels.
@@ -166,12 +170,10 @@ class DetectorConfig:
     `smooth_over`: the windows of the smoothing lie in one residual, or span three neighbouring restorations too, as in
     the published code.
     `map_limit`: a smoothed residual counts for no more than this: 1 in the published code, infinity in the text.
-    `restoration_algorithm`: of pixel-wise restoration, see `restore`; "measured" tries the two quick ones on the first
-    images at each set of thresholds and goes on with the quicker. It changes no result.
+    `restoration_algorithm`: of pixel-wise restoration, see `restore`; it changes no result.
     `memory_budget_mb`: batches are cut to fit; it changes no result.
     """
 
-    __pydantic_config__ = _STRICT
     threshold_percentiles: Annotated[tuple[Percentile, ...], Field(min_length=1)]
     n_restorations: Count
     weights_over: Literal["restorations", "colour_channels"]
@@ -181,31 +183,27 @@ class DetectorConfig:
     min_pool_px: Odd
     average_pool_px: Odd
     map_limit: Limit
-    restoration_algorithm: Literal["fast", "jump_ahead", "plain", "measured"]
+    restoration_algorithm: Literal["fast", "jump_ahead", "plain"]
     chunk_images: Count
     memory_budget_mb: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(Section):
     """Bootstrap intervals (section 7 of the design) and the operating point where validation has no anomalies."""
 
-    __pydantic_config__ = _STRICT
     bootstrap_resamples: Count
     bootstrap_seed: Seed
     normal_quantile: Annotated[float, Field(ge=0, le=1)]
     unsupervised_percentile: Percentile
 
 
-@dataclass(frozen=True, kw_only=True)
-class CapacityConfig:
+class CapacityConfig(Section):
     """Tables 3 and 4: VQ-GAN and Transformer at other sizes; Figure 5: one that is larger than it should be.
 
     `latent_dims` are tried with `codebook_size`, `codebook_sizes` with `latent_dim`. `max_epochs` caps the training of
     each of these networks below the profile's own; null leaves that.
     """
 
-    __pydantic_config__ = _STRICT
     latent_dims: Counts
     codebook_sizes: Counts
     latent_dim: Count
@@ -227,25 +225,21 @@ class CapacityConfig:
         return tuple(dict.fromkeys([*along, self.large]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpeedConfig:
+class SpeedConfig(Section):
     """How running times are measured (Tables 10 and 25-27).
 
     Each method is timed `repeats` times on `images` images; the plain pixel-wise algorithm, which is slow, on as many
     as `plain_seconds` allow for all its repeats.
     """
 
-    __pydantic_config__ = _STRICT
     images: Count
     repeats: Count
     plain_seconds: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class GanomalyConfig:
+class GanomalyConfig(Section):
     """GANomaly as Anomalib has it (Table 5): training, width of its first layer, size of its latent vectors."""
 
-    __pydantic_config__ = _STRICT
     epochs: Count
     learning_rate: Positive
     batch_size: Annotated[Count, Field(ge=2)]
@@ -253,41 +247,35 @@ class GanomalyConfig:
     latent_dim: Count
 
 
-@dataclass(frozen=True, kw_only=True)
-class DfkdeConfig:
+class DfkdeConfig(Section):
     """DFKDE as Anomalib has it (Table 5; section 3.6: ResNet50, 16 components).
 
     `weights`: "imagenet", "random", or the path of a torchvision state dict of the backbone.
     """
 
-    __pydantic_config__ = _STRICT
     backbone: Literal["resnet18", "resnet50"]
     weights: Text
     pca_components: Annotated[Count, Field(ge=2)]
     max_training_points: Count
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaselinesConfig:
+class BaselinesConfig(Section):
     """What Table 5 compares with.
 
     `pixel_variance_floor`: squared grey levels; no pixel's variance over the training frames counts as less.
     """
 
-    __pydantic_config__ = _STRICT
     ganomaly: GanomalyConfig
     dfkde: DfkdeConfig
     pixel_variance_floor: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Section):
     """What `make bench` measures, and how often; no result of `make paper` depends on it.
 
     `compile`: whether torch.compile is tried in inference, which takes a compiler and some minutes.
     """
 
-    __pydantic_config__ = _STRICT
     threads: Annotated[Threads, Field(ge=1)]
     images: Count
     n_restorations: Counts
@@ -302,12 +290,10 @@ class BenchmarkConfig:
     scaling_grids: Counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(Section):
     """One profile; `profiles/<name>.yaml`, field for field."""
 
-    __pydantic_config__ = _STRICT
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=f"^{_NAME}$")]
     about: str
     seed: Seed
     expected_minutes: Positive
@@ -334,7 +320,7 @@ def load_profile(path: Path) -> Profile:
             the wrong type or is out of range; `name` is not the file's. The message names the file and the key.
     """
     path = Path(path)
-    profile = profile_from_mapping(read_yaml(path), source=str(path))
+    profile = profile_from_mapping(_read_yaml(path), source=str(path))
     if profile.name != path.stem:
         raise VqadError(
             f'{path}: name: is "{profile.name}", but results lie under the name of the file; write name: "{path.stem}"'
@@ -351,12 +337,70 @@ def profile_from_mapping(content: Any, *, source: str) -> Profile:
     try:
         # JSON mode: strict about types, yet a list is a tuple and 1 is a float
         profile = TypeAdapter(Profile).validate_json(json.dumps(content, default=str), strict=True)
-    except ValidationError as error:
-        raise VqadError(f"{source}: {in_words(error)}; compare with profiles/demo.yaml") from error
-    except (TypeError, ValueError) as error:  # what JSON has no notion of: a date as a key, an anchor within itself
-        raise VqadError(f"{source}: {error}; compare with profiles/demo.yaml") from error
+    except (TypeError, ValueError) as error:  # what JSON has no notion of, too: an anchor within itself
+        problem = _in_words(error) if isinstance(error, ValidationError) else error
+        raise VqadError(f"{source}: {problem}; compare with profiles/demo.yaml") from error
     check_together(profile, source)
     return profile
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return read_yaml(path)
+    except OSError as error:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if p.is_file())) or "none"
+        raise VqadError(f"cannot read profile {path}: {error.strerror}; profiles there: {known}") from error
+    except (YAMLError, ValueError, RecursionError) as error:  # another encoding; thousands of digits or brackets
+        mark, problem = getattr(error, "problem_mark", None), " ".join(str(getattr(error, "problem", error)).split())
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise VqadError(f"{path} is not valid YAML: {where}{problem}; save it as plain text in UTF-8") from error
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first problem that pydantic found: key, what it must be, and what was got."""
+    first = error.errors()[0]
+    key, kind = ".".join(map(str, first["loc"])) or "(top level)", first["type"]
+    if kind in ("unexpected_keyword_argument", "missing"):
+        return f"{key}: {'unknown' if kind != 'missing' else 'missing'} key"
+    problem = re.sub(r"^(Value error, must|\w+ should) ", "must ", first["msg"])
+    return f"{key}: {problem}, got {reprlib.repr(first['input'])}"
+
+
+def check_name(name: str) -> None:
+    """Refuse a PROFILE that is no plain name, before any path is made of it.
+
+    Raises:
+        VqadError: as described.
+    """
+    if not re.fullmatch(_NAME, name):
+        raise VqadError(f"PROFILE must name a file in profiles/, by letters, digits, _, - and . alone, got {name!r}")
+
+
+def check_together(profile: Profile, source: str) -> None:
+    """Refuse values that are right each by itself and together build no network or make no run.
+
+    Raises:
+        VqadError: naming the key.
+    """
+    channels, groups = profile.autoencoder.channels, profile.autoencoder.norm_groups
+    gan, size_px, half = profile.gan, profile.data.image_size_px, profile.pixelsnail.attention_grid == "half"
+    grid, uneven = divmod(size_px, 2 ** (len(channels) - 1))
+    percentiles, fixed = profile.detectors.threshold_percentiles, profile.evaluation.unsupervised_percentile
+    smallest_px = _PERCEPTUAL_SIZE_PX[gan.perceptual_network] if gan.perceptual_weights != "none" else 0
+    nothing_left = size_px // 2**gan.discriminator_layers < 3  # two convolutions more take a pixel each
+    problems = {
+        "autoencoder.channels: must be multiples of autoencoder.norm_groups": any(width % groups for width in channels),
+        "data.image_size_px: must be a multiple of 2 ** (len(autoencoder.channels) - 1)": uneven,
+        "gpt2.width: must be a multiple of gpt2.heads": profile.gpt2.width % profile.gpt2.heads,
+        "detectors.threshold_percentiles: must not repeat": len(set(percentiles)) < len(percentiles),
+        "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": fixed not in percentiles,
+        "pixelsnail.attention_grid: half needs an even grid of codes": half and grid % 2,
+        f"gan.discriminator_layers: must be fewer, for nothing would be left of {size_px} px": nothing_left,
+        f"gan.perceptual_network: must have images of at least {smallest_px} px": size_px < smallest_px,
+    }
+    for problem, found in problems.items():
+        if found:
+            raise VqadError(f"{source}: {problem}")
 
 
 def section_digest_source(profile: Profile, sections: list[str]) -> str:
@@ -368,7 +412,7 @@ def section_digest_source(profile: Profile, sections: list[str]) -> str:
         sections: dotted field names, for example "data" or "training.vqvae".
     """
     whole = dataclasses.asdict(profile)
-    for owner, key in (("gan", "perceptual_weights"), ("baselines.dfkde", "weights")):
-        values = value_at(whole, owner)
-        values[key] = known_by_content(values[key])
-    return json.dumps({section: value_at(whole, section) for section in sections}, sort_keys=True)
+    for owner, key in ((whole["gan"], "perceptual_weights"), (whole["baselines"]["dfkde"], "weights")):
+        owner[key] = known_by_content(owner[key])
+    found = {section: functools.reduce(dict.__getitem__, section.split("."), whole) for section in sections}
+    return json.dumps(found, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written: temporary name, flush to disk, rename."""
+"""Files written so that nothing is ever half-written, read and hashed; and what this process runs in."""
 
 import contextlib
 import functools
@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from vqad_lib.errors import VqadError
 
@@ -69,19 +71,18 @@ def read_json(path: Path) -> Any:
         raise VqadError(f"{path} is not valid JSON ({error}); delete it and run again") from error
 
 
+def read_yaml(path: Path) -> Any:
+    """Read a YAML 1.2 file, where 1e-4 is a number, 010 is ten, and no key stands twice.
+
+    Raises:
+        OSError, ruamel.yaml.error.YAMLError, ValueError, RecursionError: it cannot be read, or is not YAML in UTF-8.
+    """
+    return YAML(typ="safe", pure=True).load(path.read_bytes())
+
+
 def first_line(error: Exception) -> str:
     """What an error says, on one line; its type's name where it says nothing, as an `EOFError` of torch.load."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def digest_of_files(paths: list[Path], *, root: Path) -> str:
-    """SHA-256 over the sorted relative names and contents of files; 64 hexadecimal digits."""
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        total.update(os.fsencode(path.relative_to(root)))
-        total.update(b"\0")
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
 
 
 def known_by_content(setting: str) -> str:
@@ -102,3 +103,23 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits, read piece by piece."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def repository_root() -> Path:
+    """The folder that holds profiles/ and notebooks/: VQAD_ROOT, or the nearest one above the working folder.
+
+    Raises:
+        VqadError: there is none.
+    """
+    start = Path(os.environ.get("VQAD_ROOT") or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "profiles").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    raise VqadError(f"{start} is not inside the vqad repository; change into it or set VQAD_ROOT")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, often fewer than the machine has: by its affinity and its cgroup's quota."""
+    import joblib  # takes a moment, which most commands need not wait for
+
+    return joblib.cpu_count()

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from PIL import Image
 
 from vqad_lib.files import read_json
+from vqad_lib.pipeline.graph import notebook_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE_PX = 32
@@ -27,6 +29,9 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "repository"
     (root / "notebooks").mkdir(parents=True)
     (root / "profiles").mkdir()
+    shutil.copy(REPOSITORY / "notebooks" / "notebooks.yaml", root / "notebooks")
+    for notebook in notebook_table(root):  # whose contents play no part here
+        (root / "notebooks" / f"{notebook}.ipynb").write_text('{"cells": []}')
     profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8")) | {"name": "tiny"}
     profile["data"] |= {"dataset": "auto", "image_size_px": SIZE_PX}
     profile["data"]["synthetic"] |= {"train_clips": 2, "test_clips": 1, "frames_per_clip": 12}
@@ -53,8 +58,8 @@ def command(root: Path, *arguments: str, largest_file_bytes: int | None = None, 
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())  # text=True would make \r a new line
 
 
-def choose(root: Path, *arguments: str) -> Done:
-    return command(root, "choose", "--profile", "tiny", *arguments)
+def configure(root: Path, *arguments: str) -> Done:
+    return command(root, "configure", "--profile", "tiny", *arguments)
 
 
 def shown(stderr: str) -> list[str]:
@@ -141,7 +146,7 @@ def truncated_image(root: Path) -> tuple[list[str], str]:
 def missing_frame(root: Path) -> tuple[list[str], str]:
     clip = write_ped2(root / "ped2") / "Test" / "Test001"
     (clip / "002.tif").unlink()
-    return ["--data-root", "ped2"], f"{clip}: frame 002 is missing"
+    return ["--data-root", "ped2"], f"{clip}: must be numbered without gaps, but 002 is missing"
 
 
 def interval_outside_the_clip(root: Path) -> tuple[list[str], str]:
@@ -203,17 +208,6 @@ def absent_perceptual_file_in_the_profile(root: Path) -> tuple[list[str], str]:
     return [], f"gan.perceptual_weights: no file at {root / 'weights' / 'vgg16.pth'}"
 
 
-def reports_cannot_be_written(root: Path) -> tuple[list[str], str]:
-    (root / "reports").write_text("in the way")
-    return [], f"cannot write {root / 'reports' / 'tiny' / 'synthetic'}: "
-
-
-def figures_cannot_be_written(root: Path) -> tuple[list[str], str]:
-    (root / "figures").mkdir()
-    (root / "figures" / "tiny").write_text("in the way")
-    return [], f"cannot write {root / 'figures' / 'tiny' / 'synthetic'}: "
-
-
 def too_few_images(root: Path) -> tuple[list[str], str]:
     write_image_folder(root / "mine", normal=4)
     return ["--data-root", "mine"], "split paper: validation has no normal images (4 normal and 10 anomalous in all)"
@@ -244,15 +238,13 @@ BAD_INPUT = [
     derived_is_a_file,
     absent_perceptual_file,
     absent_perceptual_file_in_the_profile,
-    reports_cannot_be_written,
-    figures_cannot_be_written,
 ]
 
 
 @pytest.mark.parametrize("spoil", BAD_INPUT, ids=lambda spoil: spoil.__name__)
 def test_bad_input_is_one_line(root, spoil):
     arguments, expected = spoil(root)
-    done = choose(root, *arguments)
+    done = configure(root, *arguments)
     lines = shown(done.stderr)
     assert done.returncode == 1, done.stderr
     assert len(lines) == 1, lines
@@ -260,8 +252,7 @@ def test_bad_input_is_one_line(root, spoil):
     assert expected in lines[0]
     assert not (root / "data" / "derived" / "run.json").exists()
     assert not (root / "data" / "derived" / "run.mk").exists()
-    if spoil not in (reports_cannot_be_written, figures_cannot_be_written):  # found out when the data are known
-        assert not list(root.rglob("meta.json")), "prepared frames look whole"
+    assert not list(root.rglob("notes.json")), "prepared frames look whole"
     assert not list(root.rglob("*.part*")), "left something behind"
 
 
@@ -269,7 +260,7 @@ def test_bad_input_is_one_line(root, spoil):
 def test_split_that_cannot_be_made_is_one_line(root, spoil):
     """The frames themselves are fine and stay prepared."""
     arguments, expected = spoil(root)
-    done = choose(root, *arguments)
+    done = configure(root, *arguments)
     (line,) = shown(done.stderr)
     assert done.returncode == 1
     assert line.startswith(f"error: {expected}")
@@ -278,7 +269,7 @@ def test_split_that_cannot_be_made_is_one_line(root, spoil):
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
 def test_disk_that_fills_up_is_one_line_and_leaves_nothing(root):
-    arguments = ["choose", "--profile", "tiny", "--dataset", "synthetic"]
+    arguments = ["configure", "--profile", "tiny", "--dataset", "synthetic"]
     done = command(root, *arguments, largest_file_bytes=10_000)
     lines = shown(done.stderr)
     assert (done.returncode, len(lines)) == (1, 1), done.stderr
@@ -292,28 +283,28 @@ def test_disk_that_fills_up_is_one_line_and_leaves_nothing(root):
 def test_good_input_passes_where_bad_input_fails(root):
     """What the cases above spoil is fine before they do."""
     write_ped2(root / "ped2")
-    done = choose(root, "--data-root", "ped2")
+    done = configure(root, "--data-root", "ped2")
     assert (done.returncode, shown(done.stderr)) == (0, [""]), done.stderr
     settings = read_json(root / "data" / "derived" / "run.json")
     assert (settings["dataset"], settings["data_root"]) == ("ucsd_ped2", "ped2")
-    assert len(list(root.rglob("meta.json"))) == 1
+    assert len(list(root.rglob("notes.json"))) == 1
 
 
-def test_bad_input_leaves_an_earlier_choice_alone(root):
-    assert choose(root).returncode == 0
+def test_bad_input_leaves_an_earlier_run_alone(root):
+    assert configure(root).returncode == 0
     files = [root / "data" / "derived" / name for name in ("run.json", "run.mk")]
     before = [path.read_bytes() for path in files]
-    assert choose(root, "--data-root", "nowhere").returncode == 1
+    assert configure(root, "--data-root", "nowhere").returncode == 1
     assert [path.read_bytes() for path in files] == before
 
 
 def test_folder_of_odd_images_is_accepted(root):
     write_image_folder(root / "my images")
-    done = choose(root, "--data-root", "my images")
+    done = configure(root, "--data-root", "my images")
     assert done.returncode == 0, done.stderr
     assert "data      folder: " in done.stdout
     assert shown(done.stderr) == [""]
-    assert "override PROTOCOLS := paper\n" in (root / "data" / "derived" / "run.mk").read_text()
+    assert "04_score_vqvae_gpt2_official" not in (root / "data" / "derived" / "run.mk").read_text()
     settings = read_json(root / "data" / "derived" / "run.json")
     assert (settings["dataset"], settings["data_root"]) == ("folder", "my images")
     prepared = next((root / "data" / "derived" / "frames").glob("folder_*"))
@@ -324,33 +315,37 @@ def test_folder_of_odd_images_is_accepted(root):
     assert labels.tolist() == [0] * 12 + [1] * 10
 
 
-def test_synthetic_data_have_both_protocols(root):
-    assert choose(root, "--dataset", "synthetic").returncode == 0
-    assert "override PROTOCOLS := paper official\n" in (root / "data" / "derived" / "run.mk").read_text()
+def test_synthetic_data_have_both_schemes(root):
+    assert configure(root, "--dataset", "synthetic").returncode == 0
+    assert "04_score_vqvae_gpt2_official" in (root / "data" / "derived" / "run.mk").read_text()
 
 
-def test_stage_before_choose_is_one_line(root):
+def test_stage_before_configure_is_one_line(root):
     done = command(root, "stage", "00_data")
     assert done.returncode == 1
     assert len(shown(done.stderr)) == 1
-    assert done.stderr.startswith(f"error: no {root / 'data' / 'derived' / 'run.json'}; run `make paper` first")
+    assert done.stderr.startswith(
+        f"error: no {root / 'data' / 'derived' / 'run.json'}, or by an older version; run `make paper` "
+    )
 
 
 def test_outside_the_repository_is_one_line(tmp_path):
-    done = command(tmp_path, "choose")
+    done = command(tmp_path, "configure")
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path} is not inside the vqad repository; change into it or set VQAD_ROOT\n"
 
 
 def test_ctrl_c_is_one_line(root):
-    """The key press reaches the command while it asks for a device, also where the tests run in the background."""
-    driver = root / "bin" / "nvidia-smi"
-    driver.parent.mkdir()
-    driver.write_text("#!/bin/sh\nkill -INT $PPID\nsleep 5\n")
-    driver.chmod(0o755)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    """Also where the tests run in the background, where a shell lets its jobs ignore the key press."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        done = command(root, "choose", PATH=f"{driver.parent}{os.pathsep}{os.environ['PATH']}")
+        environment = os.environ | {"VQAD_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
+        line = [sys.executable, "-m", "vqad_lib", "configure", "--profile", "tiny"]
+        process = subprocess.Popen(line, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert (done.returncode, done.stderr) == (130, "stopped; the same command goes on from here\n")
+    while not (root / "data" / "derived" / "run.lock").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)  # the data come next
+    stderr = process.communicate(timeout=600)[1].decode()
+    assert (process.returncode, shown(stderr)[-1]) == (130, "stopped; the same command goes on from here")

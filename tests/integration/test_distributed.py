@@ -1,4 +1,4 @@
-"""Two processes on a CPU, by gloo: the weights of one process, equal codebooks, going on after a kill, error lines."""
+"""Two processes on a CPU, by gloo: the weights of one process, equal codebooks, resuming after a kill, error lines."""
 
 import contextlib
 import os
@@ -16,9 +16,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from vqad_lib.distributed.launch import run_distributed
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json
-from vqad_lib.workflow.launch import run_distributed
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +105,7 @@ def test_all_processes_end_with_the_same_bits(alone_and_together, network):
         name = path.name.removeprefix("rank_0_")
         assert path.read_bytes() == (folder / f"rank_1_{name}").read_bytes(), "the processes differ"
         assert path.read_bytes() == (folder / name).read_bytes(), "the file is not what the processes hold"
-    assert not list(folder.glob("epoch_*"))
+    assert not list(folder.glob("*checkpoint*"))
 
 
 def test_dead_codes_did_restart(alone_and_together):
@@ -131,7 +131,7 @@ def test_killed_processes_go_on_to_the_same_bits(alone_and_together, tmp_path):
     folder = tmp_path / "pixelsnail_dropout"
     processes = start_as_srun_does(tmp_path, "pixelsnail_dropout", VQAD_WAIT_AT="2")
     try:
-        while not ((folder / "latest.json").exists() and "0002" in (folder / "latest.json").read_text()):
+        while not (folder / "waits").exists():
             assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
             time.sleep(0.05)
     finally:
@@ -141,7 +141,7 @@ def test_killed_processes_go_on_to_the_same_bits(alone_and_together, tmp_path):
     assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2, said
     assert not (folder / "done.json").exists()
     first, second = ended_well(*start_as_srun_does(tmp_path, "pixelsnail_dropout"))
-    assert first == "going on after epoch 2 of at most 4\n"
+    assert first == "resuming after epoch 2 of at most 4\n"
     assert second == ""
     name = "pixelsnail_dropout.safetensors"
     assert (folder / name).read_bytes() == (alone_and_together[1] / "pixelsnail_dropout" / name).read_bytes()
@@ -172,20 +172,22 @@ def run_command(root: Path, *arguments: str, **changes: str) -> subprocess.Compl
 
 def test_train_starts_processes_and_leaves_a_finished_network(root):
     done = run_command(
-        root, "train", "--profile=tiny", "--autoencoder=vqvae", "--protocol=paper", "--seed=4", VQAD_DEVICES="2"
+        root, "train", "--profile=tiny", "--autoencoder=vqvae", "--scheme=paper", "--seed=4", VQAD_DEVICES="2"
     )
     assert done.returncode == 0, done.stderr
     (folder,) = (root / "data" / "derived" / "tiny" / "synthetic" / "seed_4" / "paper").iterdir()
     assert done.stdout == f"done      {folder.relative_to(root)}\n"
     summary = read_json(folder / "done.json")
     assert (summary["epochs"], summary["processes"]) == (2, 2)
-    assert {path.name for path in folder.iterdir()} == {"vqvae.safetensors", "curves.csv", "done.json", "tensorboard"}
+    assert {path.name for path in folder.iterdir()} == {"vqvae.safetensors", "curves.csv", "done.json"}
 
 
 def test_scores_of_two_processes_are_those_of_one(root):
     """The networks come from two processes too; one process then finds them, and scores every chunk by itself."""
-    options = ["--profile=tiny", "--seed=3", "--autoencoder=vqvae", "--prior=pixelsnail", "--protocol=paper"]
-    ended_well(start([*TORCHRUN, "-m", "vqad_lib", "score", *options], root, VQAD_ROOT=str(root), PYTHONPATH=str(root)))
+    options = ["--profile=tiny", "--seed=3", "--autoencoder=vqvae", "--prior=pixelsnail", "--scheme=paper"]
+    without_prior = [option for option in options if "prior" not in option]
+    for command in (["train", *without_prior], ["train", *options], ["score", *options]):
+        ended_well(start([*TORCHRUN, "-m", "vqad_lib", *command], root, VQAD_ROOT=str(root), PYTHONPATH=str(root)))
     path = root / "reports" / "tiny" / "synthetic" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
     together = path.read_bytes()
     path.unlink()
@@ -203,7 +205,7 @@ def test_what_fails_in_the_processes_is_one_line(root, monkeypatch):
     monkeypatch.setenv("VQAD_ROOT", str(root))
     monkeypatch.setenv("VQAD_DEVICES", "2")
     with pytest.raises(VqadError) as caught:
-        run_distributed(["train", "--profile=huge", "--autoencoder=vqvae", "--protocol=paper"])
+        run_distributed(["train", "--profile=huge", "--autoencoder=vqvae", "--scheme=paper"])
     assert str(caught.value).endswith("profiles there: tiny")
     assert "\n" not in str(caught.value)
 
@@ -215,8 +217,8 @@ def test_what_fails_in_the_processes_is_one_line(root, monkeypatch):
             [],
             {},
             1,
-            "error: no {root}/data/derived/run.json; run `make paper` first (`train` and `score` take --profile "
-            "instead)\n",
+            "error: no {root}/data/derived/run.json, or by an older version; run `make paper` "
+            "(`train` and `score` take --profile instead)\n",
         ),
         (["--profile=huge"], {}, 1, "profiles there: tiny"),
         (
@@ -230,7 +232,7 @@ def test_what_fails_in_the_processes_is_one_line(root, monkeypatch):
     ],
 )
 def test_bad_arguments_are_one_line(root, arguments, changes, status, said):
-    done = run_command(root, "train", "--autoencoder=vqvae", "--protocol=paper", *arguments, **changes)
+    done = run_command(root, "train", "--autoencoder=vqvae", "--scheme=paper", *arguments, **changes)
     assert done.returncode == status
     assert said.format(root=root) in done.stderr
     if status == 1:
@@ -239,7 +241,9 @@ def test_bad_arguments_are_one_line(root, arguments, changes, status, said):
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):
     """It holds the other end of their standard input, which is closed whatever way it ends."""
-    line = "import time; from vqad_lib.workflow.launch import end_with_starter; print(end_with_starter(), flush=True); "
+    line = (
+        "import time; from vqad_lib.distributed.launch import end_with_starter; print(end_with_starter(), flush=True); "
+    )
     started = subprocess.Popen(
         [sys.executable, "-c", line + "time.sleep(100)"],
         env=environment(VQAD_ENDS_WITH_STARTER="1"),

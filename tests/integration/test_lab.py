@@ -47,14 +47,19 @@ def free_port() -> int:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """What `make lab` prints in a fresh checkout of a user who has no settings."""
-    for name in ("notebooks", "profiles", "vqad_lib"):
+    """What `make lab` prints in a checkout of a user who has no settings, with the networks of VP and GT trained."""
+    for name in ("data/paper", "notebooks", "profiles", "vqad_lib"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(REPOSITORY / name)
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     left_out = re.compile("MAKE|MFLAGS|JUPYTER|JPY|VQAD|DISPLAY|WAYLAND")
     environment = {key: value for key, value in os.environ.items() if not left_out.match(key)}
     environment |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
     (tmp_path / "home").mkdir()
+    train = [sys.executable, "-m", "vqad_lib", "train", "--profile=smoke", "--scheme=paper"]
+    for autoencoder, prior in (("vqvae", "pixelsnail"), ("vqgan", "gpt2")):
+        for names in ([f"--autoencoder={autoencoder}"], [f"--autoencoder={autoencoder}", f"--prior={prior}"]):
+            subprocess.run([*train, *names], cwd=tmp_path, env=environment, check=True)
     line = ["make", "lab", f"PYTHON={sys.executable}", f"LAB_ARGS=--port={free_port()}"]
     server = subprocess.Popen(
         line,
@@ -94,7 +99,7 @@ def until(page: sync_api.Page, condition: str, argument: object) -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_explore_in_a_browser(address):
-    """Nothing was run before, so the first look trains networks, in the output of a control."""
+    """Frames, combinations and percentiles are moved, and the picture follows."""
     with (
         sync_api.sync_playwright() as driver,
         driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"]) as browser,

@@ -13,23 +13,23 @@ import pytest
 import torch
 import yaml
 
-from vqad_lib.detectors.chunks import surprise
+from vqad_lib.detectors.chunks import nll_of_frames
 from vqad_lib.detectors.scoring import RESTORATIONS
-from vqad_lib.files import read_json
-from vqad_lib.training.batches import to_unit_range
-from vqad_lib.workflow.run import Run, open_run
-from vqad_lib.workflow.scores import score_combination
-from vqad_lib.workflow.stages import detectors
+from vqad_lib.errors import VqadError
+from vqad_lib.experiment.networks import load_detectors, train_combination
+from vqad_lib.experiment.run import Run, open_run
+from vqad_lib.experiment.scores import score_combination
+from vqad_lib.models.blocks import to_unit_range
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPOCHS = 8
-NAMES = {"autoencoder": "vqvae", "prior": "pixelsnail", "protocol": "paper"}
-KILLED = [  # the network's folder, what has just come into being there, the epoch from which the next run goes on
-    ("vqgan_*", "epoch_0003", 2),  # a checkpoint that nothing points at yet
-    ("vqvae_????????????", "latest.json", 1),
-    ("vqvae_pixelsnail_*", ".epoch_0004.part/optimisers.pt", 3),  # half a checkpoint
+NAMES = {"autoencoder": "vqvae", "prior": "pixelsnail", "scheme": "paper"}
+KILLED = [  # the network's folder, the file there, how often it comes into being before, the epoch to resume after
+    ("vqgan_*", ".checkpoint.*.part.pt", 2, 2),  # a checkpoint that is not in its place yet
+    ("vqvae_????????????", "checkpoint.pt", 0, 1),
+    ("vqvae_pixelsnail_*", ".checkpoint.*.part.pt", 3, 3),
 ]
 SCRIPT = """
 import os
@@ -38,25 +38,34 @@ import sys
 from pathlib import PurePath
 
 from vqad_lib.training import loop
-from vqad_lib.workflow import stages
-from vqad_lib.workflow.run import open_run
-from vqad_lib.workflow.scores import score_combination
+from vqad_lib.experiment import networks
+from vqad_lib.experiment.run import open_run
+from vqad_lib.experiment.scores import score_combination
 
 replace = os.replace
 
 
-def replace_and_die(source, target):
+def die_at(path):
+    if PurePath(path).match(sys.argv[1]):
+        sys.argv[2] = int(sys.argv[2]) - 1
+        if sys.argv[2] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def replace_or_die(source, target):
+    die_at(source)
     replace(source, target)
-    if PurePath(target).match(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
+    die_at(target)
 
 
 if sys.argv[1:]:
-    os.replace = replace_and_die
+    os.replace = replace_or_die
 loop.CHECKPOINT_EVERY_S = -1.0
 run = open_run("tiny")
-stages.autoencoder(run, kind="vqgan", protocol="paper")
-score_combination(run, autoencoder="vqvae", prior="pixelsnail", protocol="paper")
+networks.train_autoencoder(run, autoencoder="vqgan", scheme="paper")
+names = {"autoencoder": "vqvae", "prior": "pixelsnail", "scheme": "paper"}
+networks.train_combination(run, **names)
+score_combination(run, **names)
 """
 
 
@@ -104,9 +113,9 @@ def run_to_the_end(root: Path) -> str:
     return done.stdout
 
 
-def kill_once(root: Path, pattern: str) -> str:
-    """Let the run be ended by SIGKILL as soon as such a file or folder is in place; return what it had printed."""
-    done = run_script(root, pattern)
+def kill_once(root: Path, pattern: str, after: int = 0) -> str:
+    """Let the run be ended by SIGKILL as soon as such a file is there, after so many; return what it had printed."""
+    done = run_script(root, pattern, str(after))
     assert done.returncode == -signal.SIGKILL, done.stdout
     return done.stdout
 
@@ -116,10 +125,8 @@ def networks(root: Path) -> Path:
 
 
 def epoch_of(folder: Path) -> int:
-    """The epoch of the newest checkpoint, 0 if there is none."""
-    for path in folder.glob("latest.json"):
-        return int(read_json(path)["checkpoint"].removeprefix("epoch_"))
-    return 0
+    """The epoch of the checkpoint."""
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"]
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -142,7 +149,7 @@ def stamps(root: Path) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_root(tmp_path_factory.mktemp("unbroken"))
-    assert "going on" not in run_to_the_end(root)
+    assert "resuming" not in run_to_the_end(root)
     return root
 
 
@@ -161,11 +168,11 @@ def opened(unbroken: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_killed_run_equals_unbroken(unbroken, tmp_path):
-    root, went_on = make_root(tmp_path / "broken"), []
-    for pattern, at, epoch in KILLED:
-        said = kill_once(root, f"{pattern}/{at}")
-        assert all(f"after epoch {earlier} of at most {EPOCHS}" in said for earlier in went_on), said
-        went_on = [epoch]
+    root, resumed = make_root(tmp_path / "broken"), []
+    for pattern, at, before, epoch in KILLED:
+        said = kill_once(root, f"{pattern}/{at}", before)
+        assert all(f"after epoch {earlier} of at most {EPOCHS}" in said for earlier in resumed), said
+        resumed = [epoch]
         folder = only(networks(root), pattern)
         assert epoch_of(folder) == epoch
         assert not (folder / "done.json").exists()
@@ -228,18 +235,17 @@ def test_restored_codes_do_not_depend_on_batching(opened, detector):
     run = opened()
     rows = np.flatnonzero(run.subsets("paper") == "test")
     ids = run.frames.index["image_id"].iloc[rows].tolist()
-    names = {"autoencoder_kind": "vqvae", "prior_kind": "pixelsnail", "protocol": "paper"}
-    scorer = detectors(run, **names)
+    scorer = load_detectors(run, **NAMES)
     with torch.no_grad():
         codes = scorer.autoencoder.encode(to_unit_range(run.images(rows)))
     threshold = (
-        float(np.percentile(surprise(scorer, run.frames.images, rows), 70)) + 1e-4
+        float(np.percentile(nll_of_frames(scorer, run.frames.images, rows), 70)) + 1e-4
     )  # off every value of the data
     options = {"detector": detector, "thresholds_nats": [threshold]}
     together = scorer.restored_codes(codes, ids, **options)[:, 0]
     assert 0.05 < (together != codes[:, None]).float().mean() < 0.95
     assert (together[:, 0] != together[:, 1]).any(), "restorations of an image should differ"
-    small = detectors(opened(memory_budget_mb=1e-6), **names)
+    small = load_detectors(opened(memory_budget_mb=1e-6), **NAMES)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
     for start_at in range(0, len(order), 5):
         picked = order[start_at : start_at + 5]
@@ -266,15 +272,16 @@ def test_evaluation_alone_needs_no_training(unbroken):
 def test_code_decides_where_a_network_lies(unbroken, opened):
     """A network trained by other code is never found again; one with other comments is."""
     source = unbroken / "vqad_lib" / "losses" / "vq.py"
-    names = {"autoencoder_kind": "vqvae", "prior_kind": "pixelsnail", "protocol": "paper"}
     times, text = stamps(unbroken), source.read_text(encoding="utf-8")
     before = set(networks(unbroken).iterdir())
     source.write_text(text + "\n# a comment\n", encoding="utf-8")
-    detectors(opened(), **names)
+    load_detectors(opened(), **NAMES)
     assert stamps(unbroken) == times
     source.write_text(text + "\nUNUSED = 1\n", encoding="utf-8")
     try:
-        detectors(opened(), **names)
+        with pytest.raises(VqadError, match="not trained yet"):
+            load_detectors(opened(), **NAMES)
+        train_combination(opened(), **NAMES)
         made = set(networks(unbroken).iterdir()) - before
         assert sorted(folder.name[:-13] for folder in made) == ["vqvae", "vqvae_pixelsnail"]
     finally:

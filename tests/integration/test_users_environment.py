@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
         (root / folder).mkdir(parents=True)
     profile = yaml.safe_load((REPOSITORY / "profiles" / "smoke.yaml").read_text(encoding="utf-8")) | {"name": "tiny"}
     (root / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
-    (root / "notebooks" / "stages.yaml").write_text("10_tiny:\n  profile: [data]\n", encoding="utf-8")
+    (root / "notebooks" / "notebooks.yaml").write_text("10_tiny:\n  profile: [data]\n", encoding="utf-8")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
     notebook.cells = [
@@ -50,7 +50,7 @@ def root(tmp_path: Path) -> Path:
     ]
     nbformat.write(notebook, root / "notebooks" / "10_tiny.ipynb")
     keys = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "0", "perceptual": "random"}
-    more = {"data_digest": "d" * 64, "results": "tiny/synthetic", "weights": ""}
+    more = {"data_digest": "d" * 64, "results": "tiny/synthetic", "started": 0, "jobs": 1}
     write_json(root / "data" / "derived" / "run.json", keys | more)
     return root
 
@@ -139,7 +139,7 @@ def test_another_program_runs_in_the_same_environment(root):
     """pytest, nbconvert and jupyterlab of the Makefile."""
     put(root / "look.py", "import os, sys\nprint(sys.argv[1:], sys.flags.optimize, 'PYTHONSTARTUP' in os.environ)\n")
     done = subprocess.run(
-        [sys.executable, "-m", "vqad_lib.workflow.environment", "look", "--an", "argument"],
+        [sys.executable, "-m", "vqad_lib.pipeline.environment", "look", "--an", "argument"],
         cwd=root,
         env=os.environ
         | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{root}", "VQAD_ROOT": str(root)}
@@ -166,7 +166,7 @@ def test_another_program_runs_in_the_same_environment(root):
     ids=str,
 )
 def test_jobs_that_make_was_given_are_those_that_are_announced(given, arguments, expected):
-    """Where there are none, or without a number, it is for `choose` to say how many."""
+    """Where there are none, or without a number, it is for `configure` to say how many."""
     assert make([r"--eval=show:;@echo '$(SLOTS)'", "show", *arguments], **given).stdout == f"{expected}\n"
 
 

@@ -19,19 +19,17 @@ import yaml
 from safetensors.torch import save_file
 
 from vqad_lib.config import AutoencoderConfig, GanConfig, Gpt2Config, PixelSnailConfig, TrainingConfig
-from vqad_lib.distributed import joined, process
+from vqad_lib.distributed.parallel import bare
+from vqad_lib.distributed.process import joined, process
 from vqad_lib.files import write_json
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser
 from vqad_lib.training import loop
-from vqad_lib.training.autoencoders import GanTraining, vqvae_objectives
-from vqad_lib.training.batches import Batches
 from vqad_lib.training.checkpoint import TrainingState, save_checkpoint
-from vqad_lib.training.loop import Objective, fit
-from vqad_lib.training.parallel import bare
-from vqad_lib.training.priors import prior_objectives
+from vqad_lib.training.loop import Batches, Objective, fit
+from vqad_lib.training.objectives import GanTraining, prior_objectives, vqvae_objectives
 
 SMOKE = yaml.safe_load((Path(__file__).parents[2] / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
 EPOCHS = 4
@@ -51,6 +49,7 @@ def count_and_restart(quantiser: Quantiser, z_e: torch.Tensor) -> None:
 def save_and_wait(folder: Path, state: TrainingState) -> None:
     save_checkpoint(folder, state)
     if os.environ.get("VQAD_WAIT_AT") == str(state.epoch):
+        (folder / "waits").touch()
         time.sleep(3600)
 
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 import torchvision
 
-from vqad_lib.baselines.anomalib_models import anomalib_version, dfkde_scores, ganomaly_scores
-from vqad_lib.baselines.labels import pca_components, weights_label
-from vqad_lib.baselines.pixel_statistics import fit_pixel_statistics
-from vqad_lib.baselines.resnet import load_backbone
+from vqad_lib.baselines.anomalib_models import anomalib_version, dfkde_scores, ganomaly_scores, pca_components
+from vqad_lib.baselines.pixel_statistics import pixel_statistics_scores
 from vqad_lib.config import profile_from_mapping
 from vqad_lib.errors import VqadError
+from vqad_lib.losses.pretrained import DFKDE, pretrained
 
 CPU = torch.device("cpu")
 needs_anomalib = pytest.mark.skipif(not anomalib_version(), reason="anomalib is not installed")
@@ -28,32 +27,24 @@ def frames(n: int, *, size: int = 6, seed: int = 0) -> np.ndarray:
 def test_pixel_statistics_against_numpy():
     training, queries = frames(300), frames(5, seed=1)
     training[:, :, 0, 0] = 7  # never changes: the floor counts
-    found = fit_pixel_statistics(training, variance_floor=2.0)
+    found = pixel_statistics_scores(training, queries, variance_floor=2.0)
     variance = np.maximum(training.var(axis=0, dtype=np.float64), 2.0)
-    np.testing.assert_allclose(found.mean, training.mean(axis=0, dtype=np.float64), rtol=1e-13)
-    np.testing.assert_allclose(found.variance, variance, rtol=1e-13)
-    assert found.variance[0, 0, 0] == 2.0
     expected = [np.mean((query - training.mean(axis=0, dtype=np.float64)) ** 2 / variance) for query in queries]
-    np.testing.assert_allclose(found.scores(queries), expected, rtol=1e-12)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_pixel_statistics_by_hand():
     training = np.array([10, 14], dtype=np.uint8).reshape(2, 1, 1, 1).repeat(3, 1)  # mean 12, variance 4
     query = np.array([12, 18], dtype=np.uint8).reshape(2, 1, 1, 1).repeat(3, 1)
-    assert fit_pixel_statistics(training, variance_floor=1.0).scores(query).tolist() == [0.0, 9.0]
-    assert fit_pixel_statistics(training, variance_floor=9.0).scores(query).tolist() == [0.0, 4.0]
+    assert pixel_statistics_scores(training, query, variance_floor=1.0).tolist() == [0.0, 9.0]
+    assert pixel_statistics_scores(training, query, variance_floor=9.0).tolist() == [0.0, 4.0]
 
 
 def test_pixel_statistics_refuse():
-    fitted = fit_pixel_statistics(frames(2), variance_floor=1.0)
-    assert fitted.scores(frames(0)).shape == (0,)
-    for wrong in (frames(2, size=5), frames(2).astype(float)):
+    assert pixel_statistics_scores(frames(2), frames(0), variance_floor=1.0).shape == (0,)
+    for training, wrong in ((2, frames(2, size=5)), (2, frames(2).astype(float)), (0, frames(2))):
         with pytest.raises(ValueError, match="uint8"):
-            fitted.scores(wrong)
-    with pytest.raises(ValueError, match="floor"):
-        fit_pixel_statistics(frames(2), variance_floor=0.0)
-    with pytest.raises(ValueError, match="no training frames"):
-        fit_pixel_statistics(frames(0), variance_floor=1.0)
+            pixel_statistics_scores(frames(training), wrong, variance_floor=1.0)
 
 
 # -- the backbone of DFKDE -------------------------------------------------------------------------------------------
@@ -62,7 +53,7 @@ def test_pixel_statistics_refuse():
 def test_random_weights_follow_the_seed():
     def first() -> torch.Tensor:
         torch.manual_seed(3)
-        return load_backbone("resnet18", "random").conv1.weight
+        return pretrained("resnet18", "random", setting=DFKDE).conv1.weight
 
     assert torch.equal(first(), first())
 
@@ -70,10 +61,8 @@ def test_random_weights_follow_the_seed():
 def test_weights_of_a_file(tmp_path):
     network = torchvision.models.resnet18()
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    loaded = load_backbone("resnet18", str(tmp_path / "resnet18.pth"))
+    loaded = pretrained("resnet18", str(tmp_path / "resnet18.pth"), setting=DFKDE)
     assert torch.equal(loaded.fc.weight, network.fc.weight)
-    assert not loaded.training
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
 @pytest.mark.parametrize("content", [None, b"no weights", {"wrong": torch.zeros(1)}])
@@ -84,7 +73,7 @@ def test_unusable_weights_are_one_line_that_names_the_setting(tmp_path, content)
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(VqadError, match=r"^baselines\.dfkde\.weights: .*weights\.pth") as caught:
-        load_backbone("resnet18", str(path))
+        pretrained("resnet18", str(path), setting=DFKDE)
     assert "\n" not in str(caught.value)
 
 
@@ -94,8 +83,8 @@ def test_failed_download_is_one_line_that_names_the_setting(tmp_path, monkeypatc
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(VqadError, match=r"cannot download .* resnet50 .* no route to host; set baselines\.dfkde"):
-        load_backbone("resnet50", "imagenet")
+    with pytest.raises(VqadError, match=r"cannot download .* resnet50.* no route to host; set baselines\.dfkde"):
+        pretrained("resnet50", "imagenet", setting=DFKDE)
 
 
 def test_cached_weights_that_are_broken_are_named(tmp_path, monkeypatch):
@@ -104,14 +93,8 @@ def test_cached_weights_that_are_broken_are_named(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"<!DOCTYPE html>")
     with pytest.raises(VqadError, match=r"^baselines\.dfkde\.weights: .*delete it and run again") as caught:
-        load_backbone("resnet18", "imagenet")
+        pretrained("resnet18", "imagenet", setting=DFKDE)
     assert str(file) in str(caught.value)
-
-
-def test_label_says_where_weights_come_from():
-    assert weights_label("resnet50", "imagenet") == "resnet50, ImageNet weights"
-    assert weights_label("resnet18", "random") == "resnet18, random weights (not ImageNet)"
-    assert weights_label("resnet50", "some/where/a.pth") == "resnet50, ImageNet weights from a.pth"
 
 
 # -- Anomalib's two --------------------------------------------------------------------------------------------------
@@ -157,7 +140,7 @@ def test_dfkde_is_minus_the_log_of_anomalibs_density(profile_mapping, monkeypatc
     assert scores[6:].min() > scores[:6].max(), "what was never seen is stranger"
 
     torch.manual_seed(1)
-    backbone = load_backbone(config.backbone, config.weights)
+    backbone = pretrained(config.backbone, config.weights, setting=DFKDE).eval()
     mean, sd = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     features = {}
     backbone.avgpool.register_forward_hook(lambda _m, _i, out: features.update(out=out.flatten(1)))
@@ -188,5 +171,5 @@ def test_as_many_components_as_images_allow():
 @needs_anomalib
 def test_dfkde_refuses_a_single_frame(profile_mapping):
     config = profile_from_mapping(profile_mapping, source="test").baselines.dfkde
-    with pytest.raises(VqadError, match="DFKDE needs at least two training frames, got 1"):
+    with pytest.raises(VqadError, match="Dfkde needs at least two training frames, got 1"):
         dfkde_scores(frames(1), frames(2), config=config, seed=0, device=CPU)

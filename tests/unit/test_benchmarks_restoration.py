@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqad_lib.benchmarks import detectors as detectors_module
-from vqad_lib.benchmarks.detectors import detector_rows
-from vqad_lib.benchmarks.inference import inference_rows
-from vqad_lib.benchmarks.restoration import restoration_rows
-from vqad_lib.benchmarks.subjects import Subject, random_autoencoder, random_prior, share_equal, subjects
+from benchmarks import detector_speed
+from benchmarks.cases import Case, cases, random_autoencoder, random_prior, share_equal
+from benchmarks.detector_speed import detector_rows
+from benchmarks.inference import inference_rows
+from benchmarks.restoration_speed import restoration_rows
 from vqad_lib.config import Profile, profile_from_mapping
 from vqad_lib.detectors.restoration import restore
 from vqad_lib.detectors.sample_wise import thresholds_at
@@ -29,7 +29,7 @@ def profile(profile_mapping) -> Profile:
 
 
 @pytest.fixture
-def tiny_subjects(profile) -> list[Subject]:
+def tiny_cases(profile) -> list[Case]:
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     found = []
     for model, kind in (("VP", "pixelsnail"), ("VT", "gpt2")):
@@ -38,12 +38,12 @@ def tiny_subjects(profile) -> list[Subject]:
         nll = code_nll(prior.logits(codes), codes).numpy()
         thresholds = thresholds_at(nll, profile.detectors.threshold_percentiles)
         scorer = Detectors(coder, prior, profile.detectors, 0)
-        found.append(Subject(model, kind, scorer, images, ["a", "b"], codes, thresholds, "random"))
+        found.append(Case(model, kind, scorer, images, ["a", "b"], codes, thresholds, "random"))
     return found
 
 
-def test_columns_and_rows_of_restoration(profile, tiny_subjects) -> None:
-    rows = restoration_rows(tiny_subjects, profile.benchmarks, size="tiny")
+def test_columns_and_rows_of_restoration(profile, tiny_cases) -> None:
+    rows = restoration_rows(tiny_cases, profile.benchmarks, size="tiny")
     assert ",".join(rows.columns[:9]) == COLUMNS
     assert len(rows) == 2 * 2 * 3, "priors, numbers of restorations, percentiles"
     assert rows[["prior", "n_restorations", "percentile"]].iloc[[0, 1, 3, 6]].to_numpy().tolist() == [
@@ -59,20 +59,20 @@ def test_columns_and_rows_of_restoration(profile, tiny_subjects) -> None:
     assert set(rows["equal_codes"]) == {1.0}, "the algorithms agree code for code"
 
 
-def test_a_wrong_fast_algorithm_is_found_out(profile, tiny_subjects) -> None:
+def test_a_wrong_fast_algorithm_is_found_out(profile, tiny_cases) -> None:
     def wrong(prior, codes: Tensor, *, algorithm: str, **options) -> Tensor:
         restored = restore(prior, codes, algorithm="plain", **options)
         if algorithm == "fast":  # one code of each row is another one
             restored[:, :, 3, 1] = (restored[:, :, 3, 1] + 1) % prior.codebook_size
         return restored
 
-    pixelsnail = replace(tiny_subjects[0], thresholds={50: tiny_subjects[0].thresholds[50]})
+    pixelsnail = replace(tiny_cases[0], thresholds={50: tiny_cases[0].thresholds[50]})
     rows = restoration_rows([pixelsnail], profile.benchmarks, size="tiny", restore=wrong)
     assert rows["equal_codes"].to_numpy() == pytest.approx(15 / 16)
 
 
 @pytest.mark.parametrize("compiles", [False, True])
-def test_rows_of_inference(profile, tiny_subjects, monkeypatch, compiles) -> None:
+def test_rows_of_inference(profile, tiny_cases, monkeypatch, compiles) -> None:
     """What stands in for the compiler gives other results, and the rows say so."""
 
     def wrong(call, *, mode: str):
@@ -80,7 +80,7 @@ def test_rows_of_inference(profile, tiny_subjects, monkeypatch, compiles) -> Non
         return lambda given: call(given) + 1
 
     monkeypatch.setattr(torch, "compile", wrong)
-    rows = inference_rows(tiny_subjects, replace(profile.benchmarks, compile=compiles))
+    rows = inference_rows(tiny_cases, replace(profile.benchmarks, compile=compiles))
     settings = ["float32", "bfloat16", "compiled"][: 2 + compiles]
     assert rows[["phase", "network", "settings"]].to_numpy().tolist() == [
         [phase, network, setting]
@@ -125,14 +125,14 @@ def test_random_networks_are_not_indifferent(profile) -> None:
 
 def test_unknown_networks_are_refused() -> None:
     with pytest.raises(VqadError, match="NETWORKS must be auto, trained, random, got 'old'"):
-        subjects(None, "old")
+        cases(None, "old")
 
 
 @pytest.mark.parametrize("baseline", [False, True])
-def test_rows_of_detectors(profile, tiny_subjects, monkeypatch, baseline) -> None:
-    monkeypatch.setattr(detectors_module.peers, "is_installed", lambda _library: baseline)
-    monkeypatch.setattr(detectors_module.peers, "ganomaly", lambda _size_px: GivesScores())
-    rows = detector_rows(tiny_subjects, profile.benchmarks, percentile=50)
+def test_rows_of_detectors(profile, tiny_cases, monkeypatch, baseline) -> None:
+    monkeypatch.setattr(detector_speed.reference, "is_installed", lambda _library: baseline)
+    monkeypatch.setattr(detector_speed.reference, "ganomaly", lambda _size_px: GivesScores())
+    rows = detector_rows(tiny_cases, profile.benchmarks, percentile=50)
     expected = ["sample-wise", "regenerative", "light pixel-wise", "pixel-wise", "pixel-wise, plain algorithm"]
     assert rows.loc[rows["model"] == "VT", "detector"].tolist() == expected
     assert len(rows) == 10 + baseline

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from vqad_lib.benchmarks.results import left_out
-from vqad_lib.benchmarks.scaling import exponent_rows, fitted_exponent, scaling_rows
+from benchmarks.bench_page import left_out
+from benchmarks.scaling import exponent_rows, fitted_exponent, scaling_rows
 from vqad_lib.config import profile_from_mapping
 
 

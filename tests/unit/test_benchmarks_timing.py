@@ -2,7 +2,7 @@
 
 import pytest
 
-from vqad_lib.benchmarks.timing import Timing, measure
+from benchmarks.timing import Timing, measure
 
 
 class Clock:

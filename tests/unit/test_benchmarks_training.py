@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vqad_lib.benchmarks import peers
-from vqad_lib.benchmarks.flops import count_gflop, matmul_gflop_per_s
-from vqad_lib.benchmarks.training import curve_rows, prior_trainer, settings_rows, training_rows, vqvae_trainer
+from benchmarks import reference_implementations as reference
+from benchmarks.flops import count_gflop, matmul_gflop_per_s
+from benchmarks.training_speed import curve_rows, prior_trainer, settings_rows, training_rows, vqvae_trainer
 from vqad_lib.config import Profile, profile_from_mapping
 from vqad_lib.models.autoencoder import VQAutoencoder
 
@@ -57,7 +57,7 @@ def test_a_step_trains(profile, frames, codes, fast) -> None:
 
 
 def test_rows_of_training_without_monai(profile, frames, codes, monkeypatch) -> None:
-    monkeypatch.setattr(peers, "is_installed", lambda _library: False)
+    monkeypatch.setattr(reference, "is_installed", lambda _library: False)
     rows = training_rows(profile, frames, codes)
     assert rows[["network", "settings", "unit"]].to_numpy().tolist() == [
         ["VQ-VAE", "plain", "images/s"],
@@ -87,22 +87,22 @@ def test_attention_on_a_cpu_counts() -> None:
     assert counted == pytest.approx(2 * (2 * 2 * 3 * 16 * 16 * 8) / 1e9)
 
 
-def test_the_ceiling_is_a_rate() -> None:
+def test_the_roofline_is_a_rate() -> None:
     assert matmul_gflop_per_s(torch.device("cpu"), torch.float32, repeats=1, side=64) > 0
 
 
 def test_monai_networks_have_our_size(profile) -> None:
     pytest.importorskip("monai", reason="an extra package; make bench installs it")
-    ours = peers.parameter_count(VQAutoencoder(profile.autoencoder))
-    theirs = peers.monai_vqvae(profile.autoencoder)
-    assert peers.parameter_count(theirs) == pytest.approx(ours, rel=0.1)
+    ours = reference.parameter_count(VQAutoencoder(profile.autoencoder))
+    theirs = reference.monai_vqvae(profile.autoencoder)
+    assert reference.parameter_count(theirs) == pytest.approx(ours, rel=0.1)
     assert theirs.index_quantize(torch.zeros(2, 3, 16, 16)).shape == (2, 8, 8)
 
 
 def test_monai_likelihood_is_of_the_codes_in_raster_order(profile, codes) -> None:
     pytest.importorskip("monai", reason="an extra package; make bench installs it")
-    transformer = peers.monai_transformer(profile, (8, 8)).eval()
-    monai = peers.MonaiLikelihood(peers.monai_vqvae(profile.autoencoder).eval(), transformer, (8, 8))
+    transformer = reference.monai_transformer(profile, (8, 8)).eval()
+    monai = reference.MonaiLikelihood(reference.monai_vqvae(profile.autoencoder).eval(), transformer, (8, 8))
     start = torch.full((12, 1), profile.autoencoder.codebook_size)
     logits = transformer(torch.cat([start, codes.flatten(1)[:, :-1]], 1))
     expected = logits.log_softmax(-1).gather(2, codes.flatten(1)[..., None])[..., 0].reshape(12, 8, 8)
@@ -111,4 +111,4 @@ def test_monai_likelihood_is_of_the_codes_in_raster_order(profile, codes) -> Non
 
 def test_ganomaly_scores_each_image() -> None:
     pytest.importorskip("anomalib", reason="an extra package; make bench installs it")
-    assert peers.ganomaly(32)(torch.zeros(3, 3, 32, 32)).pred_score.shape == (3,)
+    assert reference.ganomaly(32)(torch.zeros(3, 3, 32, 32)).pred_score.shape == (3,)

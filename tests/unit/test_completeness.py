@@ -6,17 +6,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from vqad_lib.paper import FIGURE_NUMBERS, TABLE_NUMBERS, reported
+from vqad_lib.pipeline.graph import notebook_table
 from vqad_lib.reporting.comparison import key_column
-from vqad_lib.reporting.paper_numbers import FIGURE_NUMBERS, TABLE_NUMBERS, reported
 from vqad_lib.reporting.tables import load_table, row_name
-from vqad_lib.workflow.notebooks import stage_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO_TABLES, DEMO_FIGURES = (
     REPOSITORY / "reports" / "demo" / "ucsd_ped2" / "tables",
     REPOSITORY / "figures" / "demo" / "ucsd_ped2",
 )
-STAGES = stage_table(REPOSITORY)
+STAGES = notebook_table(REPOSITORY)
 ALL = [f"table_{n:02d}" for n in TABLE_NUMBERS] + [f"figure_{n:02d}" for n in FIGURE_NUMBERS]
 
 
@@ -28,8 +28,8 @@ def declared() -> dict[str, str]:
 
 def committed(name: str) -> list[Path]:
     if name.startswith("table"):
-        return [DEMO_TABLES / f"{name}.csv", DEMO_TABLES / f"{name}.md"]
-    return [DEMO_FIGURES / f"{name}.png", DEMO_FIGURES / f"{name}.pdf"]
+        return [DEMO_TABLES / f"{name}.csv", DEMO_TABLES / f"{name}.txt"]
+    return [DEMO_FIGURES / f"{name}.png"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -50,7 +50,7 @@ def test_committed_results_have_it(name):
 @pytest.mark.parametrize("number", TABLE_NUMBERS)
 def test_reported_cells_are_the_papers(number):
     """Every number of the paper's table stands in ours, in the row and the column where the paper has it."""
-    ours, paper = load_table(DEMO_TABLES, number), reported(number)
+    ours, paper = load_table(DEMO_TABLES, f"table_{number:02d}"), reported(number)
     if number in (1, 2):
         pairs = [(f"paper_{side}", side) for side in ("height", "width", "channels")]
         lines = ours[ours["paper_height"].notna()]
@@ -81,6 +81,6 @@ def test_summary_has_every_number_of_the_paper():
         for column, value in values.items()
     }
     assert given == wanted
-    difference = summary["ours_paper_protocol"] - summary["reported"]
+    difference = summary["ours_paper_metrics"] - summary["reported"]
     assert (difference - summary["difference"]).abs().max() < 1e-5
     assert difference.notna().equals(summary["difference"].notna())

@@ -101,7 +101,6 @@ def test_missing_key_is_named(profile_mapping: dict[str, Any], key: str) -> None
         ("autoencoder.beta", None),
         ("autoencoder.restart_dead_codes", "yes"),
         ("autoencoder.reconstruction", "cubed"),
-        ("data.dataset", "mnist"),
         ("gan", [1, 2]),
         ("training.vqvae.precision", "float16"),
     ],
@@ -121,7 +120,7 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
     ("key", "value", "named"),
     [
         ("data.image_size_px", 15, "data.image_size_px"),
-        ("data.image_size_px", 0, "data.image_size_px"),
+        ("data.image_size_px", 4, "data.image_size_px"),
         ("autoencoder.channels", [4, 9], "autoencoder.channels"),
         ("autoencoder.channels", [], "autoencoder.channels"),
         ("autoencoder.norm_groups", 0, "autoencoder.norm_groups"),
@@ -227,25 +226,20 @@ def refused_file(folder: Path, content: str | bytes) -> str:
     [
         (b"a: [1", " is not valid YAML: line 1: "),
         (b"a: b: c", " is not valid YAML: line 1: mapping values are not allowed here"),
-        (b"caf\xe9: 1", " is not valid YAML: "),  # libyaml and its Python twin say it differently
-        (b"\x00", " is not valid YAML: unacceptable character"),
-        (
-            b"a:\n\tb: 1",
-            " is not valid YAML: line 2: found character '\\t' that cannot start any token; indent with spaces",
-        ),
-        (b"seed: 1\nabout: x\nseed: 2", " is not valid YAML: line 3: key seed is given twice"),
-        (b"gan:\n  x: 1\n  'x': 1", " is not valid YAML: line 3: key x is given twice"),
-        (b"seed: 010", " is not valid YAML: line 1: 010 is not a plain whole number; write its digits alone"),
-        (b"seed: 1:30", " is not valid YAML: line 1: 1:30 is not a plain whole number"),
+        (b"caf\xe9: 1", " is not valid YAML: "),
+        (b"\x00", " is not valid YAML: "),
+        (b"a:\n\tb: 1", " is not valid YAML: line 2: found character '\\t' that cannot start any token"),
+        (b"seed: 1\nabout: x\nseed: 2", ' is not valid YAML: line 3: found duplicate key "seed"'),
+        (b"gan:\n  x: 1\n  'x': 1", ' is not valid YAML: line 3: found duplicate key "x"'),
         (b"seed: " + 5000 * b"9", " is not valid YAML: Exceeds the limit"),
         (5000 * b"[", " is not valid YAML: "),
         (b"seed: 1\n---\nseed: 2", " is not valid YAML: line 2: but found another document"),
         (b"seed: !!python/object:os.system 1", " is not valid YAML: line 1: could not determine a constructor"),
         (b"a: &a [*a]", ": Circular reference detected"),
         (b"2026-01-01: 1", ": keys must be str"),
-        (b"", ": (top level): must hold keys, each with its value, got None"),
-        (b"# nothing\n", ": (top level): must hold keys, each with its value, got None"),
-        (b"- name: tiny", ": (top level): must hold keys, each with its value, got [{'name': 'tiny'}]"),
+        (b"", ": (top level): must be an object, got None"),
+        (b"# nothing\n", ": (top level): must be an object, got None"),
+        (b"- name: tiny", ": (top level): must be an object, got [{'name': 'tiny'}]"),
     ],
 )
 def test_a_file_that_is_no_profile_is_refused_in_one_line(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -255,34 +249,29 @@ def test_a_file_that_is_no_profile_is_refused_in_one_line(tmp_path: Path, conten
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        (
-            "seed: 0\nexpected",
-            "seed: '0'\nexpected",
-            "seed: must be a valid integer, got '0'; write it without quotes;",
-        ),
-        ("name: tiny", "name: no", "name: must be a valid string, got False; put it in quotes;"),
-        ("name: tiny", "name: 007x", None),
-        (
-            "beta: 1.5",
-            "beta: 1e-4",
-            "autoencoder.beta: must be a valid number, got '1e-4'; write it without quotes, and 1e-4",
-        ),
+        ("seed: 0\nexpected", "seed: '0'\nexpected", "seed: must be a valid integer, got '0'; compare with"),
+        ("seed: 0\nexpected", "seed: 1:30\nexpected", "seed: must be a valid integer, got '1:30'"),
+        ("name: tiny", "name: 7", "name: must be a valid string, got 7"),
+        ("name: tiny", "name: no", 'name: is "no", but results lie under the name of the file; write name: "tiny"'),
         ("beta: 1.5", "beta: 1,5", "autoencoder.beta: must be a valid number, got '1,5'"),
         ("beta: 1.5", "beta:", "autoencoder.beta: must be a valid number, got None;"),
         ("beta: 1.5", "beta: .nan", "autoencoder.beta: must be a finite number, got nan"),
         ("beta: 1.5", "beta: -.inf", "autoencoder.beta: must be a finite number, got -inf"),
-        ("compile: false", "compile: 'yes'", "must be a valid boolean, got 'yes'; write it without quotes"),
+        ("restart_dead_codes: false", "restart_dead_codes: yes", "must be a valid boolean, got 'yes'"),
     ],
 )
-def test_slips_of_yaml_are_named_with_their_remedy(
-    profile_mapping: dict[str, Any], tmp_path: Path, old: str, new: str, problem: str | None
+def test_slips_of_yaml_are_named(
+    profile_mapping: dict[str, Any], tmp_path: Path, old: str, new: str, problem: str
 ) -> None:
-    profile_mapping["training"] = {name: dict(one) for name, one in profile_mapping["training"].items()}
-    for name in ("vqgan", "pixelsnail", "gpt2"):
-        profile_mapping["training"][name]["compile"] = True
-    profile_mapping["benchmarks"]["compile"] = True
-    message = refused_file(tmp_path, with_line(profile_mapping, old, new))
-    assert (problem or 'name: is "007x", but results lie under the name of the file; write name: "tiny"') in message
+    assert problem in refused_file(tmp_path, with_line(profile_mapping, old, new))
+
+
+def test_numbers_are_read_as_people_mean_them(profile_mapping: dict[str, Any], tmp_path: Path) -> None:
+    """YAML 1.1 reads 1e-4 as text and 010 as eight."""
+    text = with_line(profile_mapping, "beta: 1.5", "beta: 1e-4").replace("seed: 0\nexpected", "seed: 010\nexpected")
+    (tmp_path / "tiny.yaml").write_text(text)
+    loaded = load_profile(tmp_path / "tiny.yaml")
+    assert (loaded.autoencoder.beta, loaded.seed) == (1e-4, 10)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -295,10 +284,10 @@ def test_encodings_and_line_ends_of_other_systems_load(
     assert load_profile(tmp_path / "tiny.yaml").about == "für die Prüfung"
 
 
-def test_anchors_merges_and_booleans_of_yaml_load(profile_mapping: dict[str, Any], tmp_path: Path) -> None:
+def test_anchors_and_merges_of_yaml_load(profile_mapping: dict[str, Any], tmp_path: Path) -> None:
     training = profile_mapping.pop("training")["vqvae"]
     text = yaml.safe_dump(profile_mapping) + "training:\n  vqvae: &one " + json.dumps(training)
-    text += "\n  vqgan: *one\n  pixelsnail: {<<: *one, patience: 7}\n  gpt2: {<<: *one, compile: yes}\n"
+    text += "\n  vqgan: *one\n  pixelsnail: {<<: *one, patience: 7}\n  gpt2: {<<: *one, compile: true}\n"
     (tmp_path / "tiny.yaml").write_text(text)
     loaded = load_profile(tmp_path / "tiny.yaml").training
     assert loaded.vqgan == loaded.vqvae

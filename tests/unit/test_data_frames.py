@@ -1,7 +1,7 @@
 """The cache of prepared frames, decoding of every mode, and the user's own image folder."""
 
+import hashlib
 import io
-import json
 import os
 import warnings
 from pathlib import Path
@@ -13,18 +13,17 @@ from PIL import Image
 
 import vqad_lib.data.frames as frames_module
 from vqad_lib.config import SyntheticConfig
+from vqad_lib.data.datasets import locate, prepare_frames
 from vqad_lib.data.decode import decode_frame, decode_mask
 from vqad_lib.data.folder import read_folder
-from vqad_lib.data.frames import prepare_frames
 from vqad_lib.data.samples import frame_titles
-from vqad_lib.data.sources import detect_layout
 from vqad_lib.errors import VqadError
-from vqad_lib.files import digest_of_files
-from vqad_lib.reporting.comparison import html_table
-from vqad_lib.reporting.figures import image_grid, save_figure
-from vqad_lib.reporting.tables import Labels, markdown_table
+from vqad_lib.experiment.run import RunInfo
+from vqad_lib.reporting.figures import save_figure
+from vqad_lib.reporting.grids import image_grid
+from vqad_lib.reporting.tables import markdown_table
 
-LABELS = Labels(profile="tiny", dataset=r"image folder $\frac{1}$ <b>", perceptual="", seed=0)
+LABELS = RunInfo(profile="tiny", dataset=r"image folder $\frac{1}$ <b>", perceptual="", seed=0)
 
 SYNTHETIC = SyntheticConfig(train_clips=1, test_clips=1, frames_per_clip=4, seed=0)
 
@@ -50,7 +49,7 @@ def prepare(root, cache, size_px=8, dataset="folder"):
 
 def test_folder_index_and_masks(tmp_path):
     frames = prepare(folder_tree(tmp_path / "mine"), tmp_path / "cache")
-    assert detect_layout(tmp_path / "mine") == "folder"
+    assert locate(tmp_path / "mine")[0] == "folder"
     assert frames.title == "image folder mine"
     assert frames.index["image_id"].tolist() == ["normal/a.bmp", "normal/b.png", "abnormal/x.png"]
     assert frames.index["clip"].tolist() == ["normal", "normal", "abnormal"]
@@ -75,6 +74,7 @@ def test_folder_errors_name_the_file(tmp_path):
     with pytest.raises(VqadError, match="would share a mask"):
         read_folder(root)
     (root / "abnormal" / "x.bmp").rename(root / "abnormal" / "z.bmp")
+    (root / "masks" / "y.png").unlink()
     with pytest.raises(VqadError, match=r"abnormal/z\.bmp has no mask"):
         read_folder(root)
     for name in ("x.png", "z.bmp"):
@@ -112,20 +112,18 @@ def test_every_file_is_used_or_said_to_be_left_out(tmp_path):
     (normal / "sunday").symlink_to(normal / "monday")
     os.mkfifo(normal / "pipe.png")
     save(tmp_path / "mine" / "abnormal" / "x.png")
-    for name in ("good/x.png", "Masks/x.png", "stray.png", ".h.png"):
+    for name in ("good/x.png", "test/x.png", "stray.png", ".h.png"):
         save(tmp_path / "mine" / name)
     (tmp_path / "mine" / "notes.txt").write_text("")
     source = read_folder(tmp_path / "mine")
     ids = [record.image_id.removeprefix("normal/") for record in source.records if record.label == 0]
     assert ids == ["C.JPG", "a.png", "b.jfif", "e.png/f.png", "linked.png", "monday/a.png", "monday/deep/x.jp2"]
     assert source.notes == (
-        "normal: 7 images, 3 of them in subfolders; left out: 2 hidden (.git, .h.png), 1 links to folders (sunday), "
-        "1 links to nothing (moved.png), 1 not regular files (pipe.png), "
+        "normal: 7 images; left out: 2 hidden (.git, .h.png), 1 links to folders (sunday), "
+        "2 not regular files (moved.png, pipe.png), "
         "3 without an image's ending (Thumbs.db, i.heic, ...)",
         "abnormal: 1 images",
-        "not looked into: 2 other folders (Masks, good)",
-        "the known folders are in lower case: rename Masks if it is one of them",
-        "left out: 1 images beside the folders (stray.png)",
+        "not looked into: 4 beside the folders (good, notes.txt, ...)",
     )
     assert len(prepare(tmp_path / "mine", tmp_path / "cache").images) == 8
 
@@ -162,6 +160,18 @@ def test_masks_are_found_where_people_put_them(tmp_path, images, masks, pairs):
     assert found == pairs
 
 
+def test_capital_letters_of_the_known_folders_do_not_matter(tmp_path):
+    for name in ("Normal/n.png", "ABNORMAL/x.png", "Masks/x_mask.png"):
+        save(tmp_path / "mine" / name)
+    assert locate(tmp_path / "mine")[0] == "folder"
+    records = read_folder(tmp_path / "mine").records
+    assert [(record.image_id, record.clip) for record in records] == [
+        ("normal/n.png", "normal"),
+        ("abnormal/x.png", "abnormal"),
+    ]
+    assert records[1].mask_path == tmp_path / "mine" / "Masks" / "x_mask.png"
+
+
 def test_masks_of_normal_images_are_left_out(tmp_path):
     for name in ("normal/0.png", "normal/0_mask.png", "normal/masks/1.png", "normal/2_mask.png", "abnormal/x.png"):
         save(tmp_path / name)
@@ -176,7 +186,7 @@ def test_a_mask_of_another_subfolder_is_not_taken(tmp_path):
         save(tmp_path / name)
     for name in ("cut/1_mask.png", "scratch/0_mask.png", "normal/n.png"):
         save(tmp_path / "ground_truth" / name)
-    with pytest.raises(VqadError, match=r"cut/0\.png has no mask in .*; add cut/0\.\* or cut/0_mask\.\*, or"):
+    with pytest.raises(VqadError, match=r"cut/1_mask\.png is a mask without an image 1_mask\.\* in .*abnormal; remove"):
         read_folder(tmp_path)
     for name in ("cut", "scratch"):
         (tmp_path / "ground_truth" / name).rename(tmp_path / name)
@@ -207,13 +217,14 @@ def test_names_of_any_characters(tmp_path):
     markdown = markdown_table(table).splitlines()
     assert len(markdown) == 2 + len(ids)
     assert not any("<b>" in line for line in markdown)
-    assert "<b>" not in html_table(table, table=None)
     titles = frame_titles(frames.index, np.arange(len(ids)))
-    figure = image_grid({"": np.asarray(frames.images)}, column_titles=titles)
+    figure = image_grid({"": np.asarray(frames.images)}, titles=titles)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a font lacks some of them
-        save_figure(figure, number=4, labels=LABELS, folder=tmp_path)
-    assert all(len(line) <= 18 for axis in figure.axes for line in axis.get_title().split("\n"))
+        save_figure(figure, "figure_04", labels=LABELS, folder=tmp_path)
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert len(shown) == len(ids)
+    assert all(len(line) <= 18 for title in shown for line in title.split("\n"))
 
 
 def test_an_error_about_an_odd_name_is_one_line(tmp_path):
@@ -228,8 +239,11 @@ def test_an_error_about_an_odd_name_is_one_line(tmp_path):
 def test_digest_goes_by_content(tmp_path):
     root = folder_tree(tmp_path / "mine")
     first = prepare(root, tmp_path / "cache")
-    assert first.digest == digest_of_files(read_folder(root).files(), root=root)
-    assert (tmp_path / "cache" / f"folder_8_{first.digest[:12]}").is_dir()
+    expected = hashlib.sha256()
+    for name in ("abnormal/x.png", "masks/x.png", "normal/a.bmp", "normal/b.png"):  # the mask too; not notes.txt
+        expected.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
+    assert first.digest == expected.hexdigest()
+    assert (tmp_path / "cache" / f"folder_8_{first.digest[:12]}_v2").is_dir()
     Image.new("L", (20, 10), 41).save(root / "normal" / "b.png")
     assert prepare(root, tmp_path / "cache").digest != first.digest
 
@@ -244,23 +258,24 @@ def test_second_call_decodes_nothing(tmp_path, monkeypatch):
     assert not second.images.flags.writeable
 
 
-@pytest.mark.parametrize("damage", ["no marker", "broken marker", "short array", "old version"])
-def test_incomplete_cache_is_made_again(tmp_path, damage):
+def test_frames_of_another_version_are_made_again(tmp_path, monkeypatch):
     root = folder_tree(tmp_path / "mine")
-    first = prepare(root, tmp_path / "cache")
-    expected = np.array(first.images)
-    folder = tmp_path / "cache" / f"folder_8_{first.digest[:12]}"
-    if damage == "no marker":
-        (folder / "meta.json").unlink()
-    elif damage == "broken marker":
-        (folder / "meta.json").write_text("{")
-    elif damage == "old version":
-        meta = json.loads((folder / "meta.json").read_text())
-        (folder / "meta.json").write_text(json.dumps(meta | {"preparation": -1}))
-    else:
-        (folder / "frames.npy").unlink()
-        (folder / "frames.npy").write_bytes(b"short")
-    np.testing.assert_array_equal(prepare(root, tmp_path / "cache").images, expected)
+    monkeypatch.setattr(frames_module, "PREPARATION_VERSION", -1)
+    prepare(root, tmp_path / "cache")
+    monkeypatch.undo()
+    prepare(root, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"short"])
+def test_damaged_cache_says_what_to_do(tmp_path, content):
+    root = folder_tree(tmp_path / "mine")
+    prepare(root, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    (folder / "frames.npy").unlink()
+    (folder / "frames.npy").write_bytes(content)
+    with pytest.raises(VqadError, match=r"cannot read prepared frames in .*; delete the folder and run again"):
+        prepare(root, tmp_path / "cache")
 
 
 def test_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
@@ -269,7 +284,7 @@ def test_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(frames_module, "_flushed_size", stop)
+    monkeypatch.setattr(os, "fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(root, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -279,16 +294,6 @@ def test_unwritable_cache(tmp_path):
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.raises(VqadError, match=r"cannot write .*cache"):
         prepare(folder_tree(tmp_path / "mine"), tmp_path / "cache")
-
-
-def test_wrong_data_set_for_the_folder(tmp_path):
-    root = folder_tree(tmp_path)
-    with pytest.raises(VqadError, match="has the layout folder"):
-        prepare(root, tmp_path / "cache", dataset="ucsd_ped2")
-    with pytest.raises(VqadError, match="needs a folder"):
-        prepare(None, tmp_path / "cache")
-    with pytest.raises(VqadError, match="image_size_px"):
-        prepare(root, tmp_path / "cache", size_px=4)
 
 
 @pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "bmp"])

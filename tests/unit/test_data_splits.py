@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vqad_lib.data.splits import available_protocols, split_frames
+from vqad_lib.data.datasets import available_schemes
+from vqad_lib.data.splits import split_frames
 from vqad_lib.errors import VqadError
 
 
@@ -32,7 +33,7 @@ def ped2_like_index():
 
 def test_paper_split_of_ped2():
     index = ped2_like_index()
-    subsets = split_frames(index, protocol="paper", seed=0, validation_clips=2)
+    subsets = split_frames(index, scheme="paper", seed=0, validation_clips=2)
     assert sizes(index, subsets) == {
         ("train", 0): 2330,
         ("validation", 0): 291,
@@ -45,7 +46,7 @@ def test_paper_split_of_ped2():
 
 def test_paper_split_of_a_small_set():
     index = make_index()  # 135 normal: 14, 14 and the rest; 45 anomalous: 5 and the rest
-    subsets = split_frames(index, protocol="paper", seed=0, validation_clips=2)
+    subsets = split_frames(index, scheme="paper", seed=0, validation_clips=2)
     assert sizes(index, subsets) == {
         ("train", 0): 107,
         ("validation", 0): 14,
@@ -55,22 +56,22 @@ def test_paper_split_of_a_small_set():
     }
 
 
-@pytest.mark.parametrize("protocol", ["paper", "official"])
-def test_seed_decides_and_row_order_does_not(protocol):
+@pytest.mark.parametrize("scheme", ["paper", "official"])
+def test_seed_decides_and_row_order_does_not(scheme):
     index = make_index()
-    first = split_frames(index, protocol=protocol, seed=1, validation_clips=2)
-    np.testing.assert_array_equal(first, split_frames(index, protocol=protocol, seed=1, validation_clips=2))
-    others = [split_frames(index, protocol=protocol, seed=s, validation_clips=2) for s in range(2, 6)]
+    first = split_frames(index, scheme=scheme, seed=1, validation_clips=2)
+    np.testing.assert_array_equal(first, split_frames(index, scheme=scheme, seed=1, validation_clips=2))
+    others = [split_frames(index, scheme=scheme, seed=s, validation_clips=2) for s in range(2, 6)]
     assert any((first != other).any() for other in others)
     shuffled = index.sample(frac=1, random_state=0)
-    again = split_frames(shuffled, protocol=protocol, seed=1, validation_clips=2)
+    again = split_frames(shuffled, scheme=scheme, seed=1, validation_clips=2)
     expected = pd.Series(first, index=index["image_id"])[shuffled["image_id"]].to_numpy()
     np.testing.assert_array_equal(again, expected)
 
 
 def test_official_split_keeps_clips_whole():
     index = make_index()
-    subsets = split_frames(index, protocol="official", seed=0, validation_clips=2)
+    subsets = split_frames(index, scheme="official", seed=0, validation_clips=2)
     assert sizes(index, subsets) == {("train", 0): 80, ("validation", 0): 40, ("test", 0): 15, ("test", 1): 45}
     assert (pd.Series(subsets).groupby(index["clip"]).nunique() == 1).all()
     assert ((subsets == "test") == (index["part"] == "test").to_numpy()).all()
@@ -79,44 +80,38 @@ def test_official_split_keeps_clips_whole():
 def test_anomalous_training_frames_are_unused_by_official():
     index = make_index()
     index.loc[0, "label"] = 1
-    assert split_frames(index, protocol="official", seed=0, validation_clips=2)[0] == "unused"
+    assert split_frames(index, scheme="official", seed=0, validation_clips=2)[0] == "unused"
 
 
 def test_folder_has_no_official_split():
     index = make_index().assign(part="folder")
     with pytest.raises(VqadError, match="official needs clips"):
-        split_frames(index, protocol="official", seed=0, validation_clips=2)
-    assert available_protocols("folder") == ("paper",)
-    assert available_protocols("ucsd_ped2") == available_protocols("synthetic") == ("paper", "official")
-    with pytest.raises(VqadError, match="unknown"):
-        available_protocols("avenue")
+        split_frames(index, scheme="official", seed=0, validation_clips=2)
+    assert available_schemes("folder") == ("paper",)
+    assert available_schemes("ucsd_ped2") == available_schemes("synthetic") == ("paper", "official")
 
 
 @pytest.mark.parametrize("held_out", [0, 6, 7])
 def test_official_needs_clips_on_both_sides(held_out):
     with pytest.raises(VqadError, match=f"official_validation_clips: {held_out} of 6"):
-        split_frames(make_index(), protocol="official", seed=0, validation_clips=held_out)
+        split_frames(make_index(), scheme="official", seed=0, validation_clips=held_out)
 
 
-def test_errors_about_generated_frames_name_their_settings():
-    one_clip = make_index(n_train_clips=1)
-    with pytest.raises(VqadError, match="1 of 1 training clips cannot be held out; use more training clips"):
-        split_frames(one_clip, protocol="official", seed=0, validation_clips=1)
-    with pytest.raises(VqadError, match=r"1 of 1 .* cannot be held out; raise data\.synthetic\.train_clips"):
-        split_frames(one_clip.assign(kind="normal"), protocol="official", seed=0, validation_clips=1)
-    one_frame = make_index(n_frames=1).assign(kind="normal")
-    with pytest.raises(VqadError, match=r"no anomalous images .*; raise data\.synthetic\.frames_per_clip or"):
-        split_frames(one_frame, protocol="official", seed=0, validation_clips=1)
+def test_errors_about_too_few_clips_name_the_settings():
+    with pytest.raises(VqadError, match=r"1 of 1 training clips cannot be held out.*more training clips .*synthetic"):
+        split_frames(make_index(n_train_clips=1), scheme="official", seed=0, validation_clips=1)
+    with pytest.raises(VqadError, match=r"no anomalous images .*; add images or clips .*raise .*data\.synthetic"):
+        split_frames(make_index(n_frames=1), scheme="official", seed=0, validation_clips=1)
 
 
 def test_empty_class_is_named():
     four_anomalous = make_index(n_test_clips=1, anomalous_from=16)
     with pytest.raises(VqadError, match="paper: validation has no anomalous images"):
-        split_frames(four_anomalous, protocol="paper", seed=0, validation_clips=2)
+        split_frames(four_anomalous, scheme="paper", seed=0, validation_clips=2)
     all_anomalous = make_index(anomalous_from=0)
     with pytest.raises(VqadError, match="official: test has no normal images"):
-        split_frames(all_anomalous, protocol="official", seed=0, validation_clips=2)
+        split_frames(all_anomalous, scheme="official", seed=0, validation_clips=2)
     with pytest.raises(VqadError, match="paper: validation has no normal images"):
-        split_frames(make_index(1, 1, 8, 2).iloc[6:], protocol="paper", seed=0, validation_clips=2)
+        split_frames(make_index(1, 1, 8, 2).iloc[6:], scheme="paper", seed=0, validation_clips=2)
     with pytest.raises(VqadError, match="'papr' is unknown"):
-        split_frames(make_index(), protocol="papr", seed=0, validation_clips=2)
+        split_frames(make_index(), scheme="papr", seed=0, validation_clips=2)

@@ -9,8 +9,8 @@ import scipy.io
 from PIL import Image
 
 from vqad_lib.config import SyntheticConfig
-from vqad_lib.data.frames import prepare_frames
-from vqad_lib.data.sources import choose_dataset, detect_layout, locate_source
+from vqad_lib.data.datasets import DATASETS, Dataset, available_schemes, choose_dataset, locate, prepare_frames
+from vqad_lib.data.frames import FrameRecord, FrameSource
 from vqad_lib.data.splits import split_frames
 from vqad_lib.data.ucsd import interval_labels, parse_matlab_labels, read_mat_labels, read_ucsd
 from vqad_lib.errors import VqadError
@@ -78,8 +78,7 @@ def prepare(root: Path, cache: Path, size_px: int = 12):
 def test_both_layouts_give_the_same_index(tmp_path):
     official_tree(tmp_path / "a")
     frames_tree(tmp_path / "b")
-    assert detect_layout(tmp_path / "a") == "ucsd_official"
-    assert detect_layout(tmp_path / "b") == "ucsd_frames"
+    assert locate(tmp_path / "a")[0] == locate(tmp_path / "b")[0] == "ucsd_ped2"
     official, frames = prepare(tmp_path / "a", tmp_path / "cache"), prepare(tmp_path / "b", tmp_path / "cache")
     assert official.index.equals(frames.index)
     assert official.title == frames.title == "UCSD Ped2"
@@ -185,28 +184,28 @@ def test_interval_error_names_file_and_clip(tmp_path, layout):
 def test_number_of_label_rows(tmp_path, rows, first_odd):
     root = frames_tree(tmp_path)
     save_mat(root / "ped2.mat", [np.array([[1], [2]])] * rows)
-    with pytest.raises(VqadError, match=rf"ped2\.mat labels {rows} clips but .*holds 2: {first_odd}"):
-        read_ucsd(root, "ucsd_frames")
+    with pytest.raises(VqadError, match=rf"ped2\.mat labels {rows} clips but .*holds 2 for the test: {first_odd}"):
+        read_ucsd(root)
 
 
 def test_missing_pieces_are_named(tmp_path):
     root = official_tree(tmp_path)
     (root / "Test" / "Test002_gt" / "005.bmp").unlink()
     with pytest.raises(VqadError, match=r"Test002_gt/005\.bmp is missing"):
-        read_ucsd(root, "ucsd_official")
+        read_ucsd(root)
     (root / "Test" / "UCSDped2.m").rename(root / "Test" / "UCSDped1.m")
-    with pytest.raises(VqadError, match=r"UCSDped2\.m with the labels is missing \(UCSDped1\.m belongs"):
-        read_ucsd(root, "ucsd_official")
+    with pytest.raises(VqadError, match=r"cannot read .*UCSDped2\.m: No such file"):
+        read_ucsd(root)
     (root / "Train" / "Train002" / "002.tif").unlink()
-    with pytest.raises(VqadError, match=r"Train002: frame 002 is missing"):
-        read_ucsd(root, "ucsd_official")
+    with pytest.raises(VqadError, match=r"Train002: must be numbered without gaps, but 002 is missing"):
+        read_ucsd(root)
     frames = frames_tree(tmp_path / "b")
     (frames / "ped2.mat").unlink()
-    with pytest.raises(VqadError, match=r"ped2\.mat with the labels is missing"):
-        read_ucsd(frames, "ucsd_frames")
+    with pytest.raises(VqadError, match=r"cannot read .*ped2\.mat"):
+        read_ucsd(frames)
     (frames / "training" / "frames" / "01").rename(frames / "training" / "frames" / "07")
-    with pytest.raises(VqadError, match=r"training/frames: clips must be numbered"):
-        read_ucsd(frames, "ucsd_frames")
+    with pytest.raises(VqadError, match=r"training/frames: must be numbered"):
+        read_ucsd(frames)
 
 
 def test_choice_of_data_set(tmp_path):
@@ -237,7 +236,7 @@ def test_choice_finds_ped2_below_the_repository_and_data_root(tmp_path):
     assert choose_dataset("auto", "data/raw", tmp_path)[:2] == ("ucsd_ped2", inner)
     with pytest.raises(VqadError, match="holds data set ucsd_ped2, not folder"):
         choose_dataset("folder", str(inner), tmp_path)
-    assert locate_source(inner) == ("ucsd_official", inner)
+    assert locate(inner) == ("ucsd_ped2", inner)
 
 
 @pytest.mark.skipif(not PED2.is_dir(), reason="no copy of UCSD Ped2 (VQAD_TEST_PED2)")
@@ -249,7 +248,7 @@ def test_real_ped2(tmp_path):
     assert (test["clip"].nunique(), len(test), test["label"].sum()) == (12, 2010, 1648)
     assert frames.images.shape == (4560, 3, 16, 16)
     assert index["image_id"].is_unique
-    paper = split_frames(index, protocol="paper", seed=0, validation_clips=2)
+    paper = split_frames(index, scheme="paper", seed=0, validation_clips=2)
     counts = index.groupby([paper, "label"]).size().to_dict()
     assert counts == {
         ("train", 0): 2330,
@@ -258,3 +257,21 @@ def test_real_ped2(tmp_path):
         ("test", 0): 291,
         ("test", 1): 1483,
     }
+
+
+def test_a_new_data_set_is_a_reader_and_an_entry(tmp_path, monkeypatch):
+    """docs/extending.md."""
+
+    def read(root: Path) -> FrameSource:
+        paths = sorted((root / "camera").iterdir())
+        return FrameSource(root, [FrameRecord(p, None, p.stem, "a", i, "train", 0) for i, p in enumerate(paths)], False)
+
+    toy = Dataset(title="toy {name}", layout="camera/", detect=lambda folder: (folder / "camera").is_dir(), read=read)
+    monkeypatch.setitem(DATASETS, "toy", toy)
+    (tmp_path / "mine" / "camera").mkdir(parents=True)
+    Image.fromarray(grey(0)).save(tmp_path / "mine" / "camera" / "0.png")
+    dataset, root, reason = choose_dataset("auto", "mine", tmp_path)
+    assert (dataset, reason.split("holds ")[1]) == ("toy", "toy mine.")
+    frames = prepare_frames(dataset="toy", data_root=root, size_px=12, cache_dir=tmp_path, synthetic=SYNTHETIC)
+    assert (frames.title, frames.images.shape, len(frames.paths)) == ("toy mine", (1, 3, 12, 12), 1)
+    assert available_schemes("toy") == ("paper", "official")

@@ -3,15 +3,11 @@
 import pytest
 import torch
 
-from vqad_lib.detectors.memory import Pieces, is_out_of_memory
+from vqad_lib.detectors.memory import in_pieces, is_out_of_memory
 from vqad_lib.errors import VqadError
 
 
-def pieces_of(size: int) -> Pieces:
-    return Pieces(budget_bytes=size * 10, bytes_each=10, what="rows")
-
-
-def in_order(pieces: Pieces, n: int, fits: int, error: Exception) -> tuple[list[int], list[int]]:
+def in_order(n: int, size: int, fits: int, error: Exception) -> tuple[list[int], list[int]]:
     """What came out, and the sizes that were tried, where no more than `fits` items fit."""
     tried = []
 
@@ -21,12 +17,7 @@ def in_order(pieces: Pieces, n: int, fits: int, error: Exception) -> tuple[list[
             raise error
         return torch.arange(n)[piece]
 
-    return torch.cat(pieces.run(work, n)).tolist(), tried
-
-
-@pytest.mark.parametrize(("budget", "each", "size"), [(100, 10, 10), (99, 10, 9), (5, 10, 1), (1e9, 7, 142857142)])
-def test_size_follows_from_the_budget(budget: float, each: float, size: int) -> None:
-    assert Pieces(budget_bytes=budget, bytes_each=each, what="rows").size == size
+    return in_pieces(work, n, size=size, what="rows").tolist(), tried
 
 
 @pytest.mark.parametrize(
@@ -38,31 +29,19 @@ def test_size_follows_from_the_budget(budget: float, each: float, size: int) -> 
     ],
 )
 def test_a_piece_that_does_not_fit_is_halved_and_what_was_done_stays(error: Exception) -> None:
-    found, tried = in_order(pieces_of(8), 20, 3, error)
+    found, tried = in_order(20, 8, 3, error)
     assert found == list(range(20))
     assert tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
 
 
-def test_the_smaller_size_is_kept_for_the_next_call(capsys: pytest.CaptureFixture[str]) -> None:
-    pieces = pieces_of(8)
-    in_order(pieces, 8, 4, MemoryError())
-    assert capsys.readouterr().out == "out of memory with 8 rows at once; going on with 4\n"
-    assert in_order(pieces, 8, 4, MemoryError()) == (list(range(8)), [4, 4])
-
-
 def test_one_item_that_does_not_fit_is_one_clear_line() -> None:
     with pytest.raises(VqadError, match=r"^out of memory with a single one of the rows: .*n_restorations.*memory$"):
-        in_order(pieces_of(4), 4, 0, MemoryError())
+        in_order(4, 4, 0, MemoryError())
 
 
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        in_order(pieces_of(4), 4, 0, RuntimeError("shapes do not fit"))
-    assert not is_out_of_memory(ValueError("out of memory"))
-
-
-def test_nothing_to_do() -> None:
-    assert pieces_of(4).run(lambda _piece: torch.zeros(1), 0) == []
+        in_order(4, 4, 0, RuntimeError("shapes do not fit"))
 
 
 def test_an_allocation_that_cannot_be_is_recognised() -> None:

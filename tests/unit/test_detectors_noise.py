@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqad_lib.detectors.noise import addressed_uniforms
+from vqad_lib.seeds import addressed_uniforms
 
 
 def test_uniform_shape_type_and_range() -> None:

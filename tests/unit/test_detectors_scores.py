@@ -8,8 +8,13 @@ import scipy.ndimage
 import torch
 
 from vqad_lib.config import DetectorConfig
-from vqad_lib.detectors.regenerative import regenerative_map
-from vqad_lib.detectors.residuals import anomaly_map, restoration_weights, smooth, smooth_with_neighbours
+from vqad_lib.detectors.residuals import (
+    anomaly_map,
+    regenerative_map,
+    restoration_weights,
+    smooth,
+    smooth_with_neighbours,
+)
 from vqad_lib.detectors.sample_wise import TIE_MARGIN_NATS, sample_wise_score, thresholds_at
 
 RULE = DetectorConfig(
@@ -134,7 +139,9 @@ def test_eq_11_restoration_equal_to_its_image_takes_all_the_weight() -> None:
 @pytest.mark.parametrize(("min_pool_px", "average_pool_px"), [(3, 7), (1, 5), (5, 1), (3, 3)])
 def test_smoothing_is_minimum_then_average_as_in_scipy(min_pool_px: int, average_pool_px: int) -> None:
     residual = np.random.default_rng(1).uniform(0, 2, (2, 12, 15))
-    computed = smooth(torch.from_numpy(residual), min_pool_px=min_pool_px, average_pool_px=average_pool_px).numpy()
+    computed = smooth(
+        torch.from_numpy(residual), replace(RULE, min_pool_px=min_pool_px, average_pool_px=average_pool_px)
+    ).numpy()
     for image, output in zip(residual, computed, strict=True):
         lowest = scipy.ndimage.minimum_filter(image, min_pool_px, mode="constant", cval=np.inf)
         inside = scipy.ndimage.uniform_filter(np.ones_like(image), average_pool_px, mode="constant")
@@ -146,7 +153,7 @@ def test_smoothing_removes_a_line_and_keeps_a_block() -> None:
     residual = torch.zeros(2, 9, 9)
     residual[0, :, 4] = 1  # thinner than the 3x3 window
     residual[1, 3:6, 3:6] = 1
-    smoothed = smooth(residual, min_pool_px=3, average_pool_px=7)
+    smoothed = smooth(residual, RULE)
     assert smoothed[0].max() == 0
     assert smoothed[1, 4, 4].item() == pytest.approx(1 / 49)  # one pixel survives the minimum
 
@@ -154,7 +161,7 @@ def test_smoothing_removes_a_line_and_keeps_a_block() -> None:
 def test_smoothing_with_neighbours_is_smoothing_in_three_dimensions_as_in_scipy() -> None:
     """Three restorations deep; windows of the minimum are cut, those of the average padded with zeros that count."""
     residuals = np.random.default_rng(1).uniform(0, 1, (2, 5, 12, 15))
-    computed = smooth_with_neighbours(torch.from_numpy(residuals), min_pool_px=3, average_pool_px=7).numpy()
+    computed = smooth_with_neighbours(torch.from_numpy(residuals), RULE).numpy()
     for stack, output in zip(residuals, computed, strict=True):
         lowest = scipy.ndimage.minimum_filter(stack, 3, mode="constant", cval=np.inf)
         expected = scipy.ndimage.uniform_filter(lowest, (3, 7, 7), mode="constant")
@@ -165,7 +172,7 @@ def test_smoothing_with_neighbours_is_smoothing_in_three_dimensions_as_in_scipy(
 def test_fewer_restorations_than_a_window_is_deep(n: int) -> None:
     """Of one or two restorations, all count the same: the minimum spans all, and zeros fill up the average."""
     residuals = torch.full((2, n, 9, 9), 0.5)
-    smoothed = smooth_with_neighbours(residuals, min_pool_px=3, average_pool_px=7)
+    smoothed = smooth_with_neighbours(residuals, RULE)
     assert smoothed[:, :, 4, 4].unique().item() == pytest.approx(0.5 * n / 3)
     assert smoothed[0, 0, 0, 0].item() == pytest.approx(0.5 * n / 3 * 16 / 49)  # a corner sees 4x4 of 7x7
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.metrics import check_scores, choose_threshold, paper_protocol, sound_metrics
+from vqad_lib.evaluation.metrics import check_scores, choose_threshold, held_out_metrics, paper_metrics
 
 # normal 1 2 3, anomalous 2 4: many ties when drawn by hypothesis
 LABELS, SCORES = [0, 0, 0, 1, 1], [1.0, 2.0, 3.0, 2.0, 4.0]
@@ -18,55 +18,55 @@ LABELLED = st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 5)), min_size=2
 )
 
 
-def test_paper_protocol_by_hand():
+def test_paper_metrics_by_hand():
     # >= 4: tpr 1/2, fpr 0, 0.75; >= 3: 7/12; >= 2: tpr 1, fpr 2/3, 2/3
-    result = paper_protocol(LABELS, SCORES)
-    assert result.threshold == 4
-    assert result.auc == 0.75
+    result = paper_metrics(LABELS, SCORES)
+    assert result["threshold"] == 4
+    assert result["auc"] == 0.75
     # anomalous: precision 1, recall 1/2, F1 2/3; normal: precision 3/4, recall 1, F1 6/7
-    assert result.f1 == pytest.approx((2 / 3 + 6 / 7) / 2, abs=1e-15)
+    assert result["f1"] == pytest.approx((2 / 3 + 6 / 7) / 2, abs=1e-15)
 
 
-def test_paper_protocol_keeps_the_lowest_of_equally_good_thresholds():
+def test_paper_metrics_keeps_the_lowest_of_equally_good_thresholds():
     """Both 2 and 4 split at 3/4: the published scan goes upwards and meets 2, half of the normal images, first."""
-    result = paper_protocol([0, 0, 0, 0, 1, 1], [1.0, 1.0, 3.0, 3.0, 2.0, 4.0])
-    assert (result.auc, result.threshold) == (0.75, 2)
+    result = paper_metrics([0, 0, 0, 0, 1, 1], [1.0, 1.0, 3.0, 3.0, 2.0, 4.0])
+    assert (result["auc"], result["threshold"]) == (0.75, 2)
     # >= 2: anomalous precision 1/2, recall 1, F1 2/3; normal precision 1, recall 1/2, F1 2/3 (at 4 it is .778)
-    assert result.f1 == pytest.approx(2 / 3, abs=1e-15)
+    assert result["f1"] == pytest.approx(2 / 3, abs=1e-15)
 
 
-def test_paper_protocol_of_worthless_scores_calls_all_anomalous():
-    result = paper_protocol([0, 0, 1], [3.0, 3.0, 3.0])
-    assert (result.auc, result.threshold) == (0.5, 3)
-    assert result.f1 == pytest.approx(0.25)
+def test_paper_metrics_of_worthless_scores_calls_all_anomalous():
+    result = paper_metrics([0, 0, 1], [3.0, 3.0, 3.0])
+    assert (result["auc"], result["threshold"]) == (0.5, 3)
+    assert result["f1"] == pytest.approx(0.25)
 
 
 @settings(max_examples=50, deadline=None)
 @given(LABELLED)
-def test_paper_protocol_is_the_plain_scan(rows):
+def test_paper_metrics_is_the_plain_scan(rows):
     labels, scores = np.array(rows).T
     scan = sorted(set(scores.tolist()))
     balanced = [balanced_accuracy_score(labels, (scores >= threshold).astype(int)) for threshold in scan]
     first = next(i for i, value in enumerate(balanced) if value > max(balanced) - 1e-12)
-    result = paper_protocol(labels, scores)
-    assert result.threshold == scan[first]
-    assert result.auc == pytest.approx(balanced[first], abs=1e-12)
-    assert result.f1 == f1_score(labels, (scores >= scan[first]).astype(int), average="macro", zero_division=0)
+    result = paper_metrics(labels, scores)
+    assert result["threshold"] == scan[first]
+    assert result["auc"] == pytest.approx(balanced[first], abs=1e-12)
+    assert result["f1"] == f1_score(labels, (scores >= scan[first]).astype(int), average="macro", zero_division=0)
 
 
-def test_sound_metrics_by_hand():
-    result = sound_metrics(LABELS, SCORES, threshold=2.0)
+def test_held_out_metrics_by_hand():
+    result = held_out_metrics(LABELS, SCORES, threshold=2.0)
     assert result["f1"] == pytest.approx(2 * 2 / (4 + 2))
     assert result["auroc"] == pytest.approx((1 + 0.5 + 0 + 3) / 6)
     assert result["auprc"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 4)
-    assert sound_metrics(LABELS, SCORES, threshold=9.0)["f1"] == 0
+    assert held_out_metrics(LABELS, SCORES, threshold=9.0)["f1"] == 0
 
 
 def test_scores_outside_zero_to_one_are_ranked_as_they_are():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     scores = rng.normal(size=60) * 300 + 100 * labels
-    result = sound_metrics(labels, scores, threshold=50.0)
+    result = held_out_metrics(labels, scores, threshold=50.0)
     assert result["auroc"] == roc_auc_score(labels, scores)
     assert result["auprc"] == average_precision_score(labels, scores)
     assert result["f1"] == f1_score(labels, scores >= 50.0)
@@ -76,18 +76,18 @@ def test_scores_outside_zero_to_one_are_ranked_as_they_are():
 @given(LABELLED)
 def test_areas_do_not_change_under_a_monotone_map(rows):
     labels, scores = np.array(rows).T
-    plain = sound_metrics(labels, scores, threshold=0.0)
-    mapped = sound_metrics(labels, np.exp(scores / 3) - 7, threshold=0.0)
+    plain = held_out_metrics(labels, scores, threshold=0.0)
+    mapped = held_out_metrics(labels, np.exp(scores / 3) - 7, threshold=0.0)
     assert mapped["auroc"] == plain["auroc"]
     assert mapped["auprc"] == plain["auprc"]
-    assert paper_protocol(labels, np.exp(scores / 3)).auc == paper_protocol(labels, scores).auc
+    assert paper_metrics(labels, np.exp(scores / 3))["auc"] == paper_metrics(labels, scores)["auc"]
 
 
 @settings(max_examples=30, deadline=None)
 @given(LABELLED)
 def test_reversed_scores_mirror_the_auroc(rows):
     labels, scores = np.array(rows).T
-    there, back = (sound_metrics(labels, sign * scores, threshold=0.0)["auroc"] for sign in (1, -1))
+    there, back = (held_out_metrics(labels, sign * scores, threshold=0.0)["auroc"] for sign in (1, -1))
     assert there + back == pytest.approx(1, abs=1e-12)
 
 
@@ -117,7 +117,7 @@ def test_float32_scores_meet_the_threshold_without_rounding():
     validation = np.array([0.1, 0.2, 0.3], dtype=np.float32)
     threshold = choose_threshold([0, 0, 0], validation, normal_quantile=1.0)
     test = np.array([0.3, 0.4], dtype=np.float32)
-    assert sound_metrics([0, 1], test, threshold=threshold)["f1"] == 1
+    assert held_out_metrics([0, 1], test, threshold=threshold)["f1"] == 1
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,6 @@ def test_float32_scores_meet_the_threshold_without_rounding():
         ([], [], "test split of official: no scores"),
         ([0, 2], [1.0, 2.0], "test split of official: labels must be 0"),
         ([0, np.nan], [1.0, 2.0], "test split of official: labels must be 0"),
-        ([0, 1], [1.0], "test split of official: labels of shape"),
-        ([[0, 1]], [[1.0, 2.0]], "test split of official: labels of shape"),
     ],
 )
 def test_what_has_no_metric_is_refused_by_name(labels, scores, message):
@@ -140,8 +138,8 @@ def test_what_has_no_metric_is_refused_by_name(labels, scores, message):
         warnings.simplefilter("error")
         for measure in (
             lambda: check_scores(labels, scores, what=what),
-            lambda: paper_protocol(labels, scores, what=what),
-            lambda: sound_metrics(labels, scores, threshold=0.0, what=what),
+            lambda: paper_metrics(labels, scores, what=what),
+            lambda: held_out_metrics(labels, scores, threshold=0.0, what=what),
         ):
             with pytest.raises(VqadError) as caught:
                 measure()
@@ -156,5 +154,3 @@ def test_a_threshold_cannot_be_chosen_from_anomalous_images_alone():
         choose_threshold([], [], normal_quantile=0.9, what="validation of official")
     with pytest.raises(VqadError, match=r"1 of 2 scores are NaN"):
         choose_threshold([0, 0], [1.0, np.nan], normal_quantile=0.9)
-    with pytest.raises(VqadError, match=r"evaluation.normal_quantile: must lie in 0..1, got 98"):
-        choose_threshold([0, 0], [1.0, 2.0], normal_quantile=98)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.paired import paired_auroc_difference
+from vqad_lib.evaluation.bootstrap import paired_auroc_difference
 
 OPTIONS = {"groups": None, "resamples": 2000, "seed": 0}
 

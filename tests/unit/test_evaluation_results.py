@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from vqad_lib.analysis.model_comparison import leak_row
 from vqad_lib.config import EvaluationConfig
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.metrics import choose_threshold, paper_protocol
-from vqad_lib.evaluation.results import leak_row, paper_row, result_row
+from vqad_lib.evaluation.bootstrap import result_row
+from vqad_lib.evaluation.metrics import choose_threshold, paper_metrics, paper_row
 
 CONFIG = EvaluationConfig(bootstrap_resamples=200, bootstrap_seed=0, normal_quantile=0.95, unsupervised_percentile=98)
 KEYS = [f"{metric}{end}" for metric in ("f1", "auroc", "auprc") for end in ("", "_low", "_high")]
@@ -61,8 +62,8 @@ def test_clip_is_not_asked_for_where_images_are_drawn():
 
 def test_paper_row_reads_the_reported_data():
     test = split(300, 2)
-    best = paper_protocol(test["label"], test["score"])
-    assert paper_row(test, "sample-wise, paper") == {"f1_paper_protocol": best.f1, "auc_paper_protocol": best.auc}
+    best = paper_metrics(test["label"], test["score"])
+    assert paper_row(test, "sample-wise, paper") == {"f1_paper_metrics": best["f1"], "auc_paper_metrics": best["auc"]}
 
 
 def test_refusals_name_the_result_and_the_split():

@@ -1,14 +1,13 @@
 """Files are written whole or not at all, and errors name the path."""
 
 import errno
-import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from vqad_lib.errors import VqadError
-from vqad_lib.files import atomic_path, digest_of_files, first_line, read_json, write_bytes, write_json, write_text
+from vqad_lib.files import atomic_path, first_line, read_json, write_bytes, write_json, write_text
 
 
 def names_in(folder: Path) -> list[str]:
@@ -85,22 +84,6 @@ def test_missing_and_damaged_json_name_the_path(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"a": ')
     with pytest.raises(VqadError, match=r"half\.json is not valid JSON"):
         read_json(tmp_path / "half.json")
-
-
-def test_digest_is_of_names_and_contents_in_sorted_order(tmp_path: Path) -> None:
-    for name, content in (("b/x.txt", b"one"), ("a.txt", b"two")):
-        write_bytes(tmp_path / name, content)
-    paths = [tmp_path / "b" / "x.txt", tmp_path / "a.txt"]
-    expected = hashlib.sha256()
-    for name, content in (("a.txt", b"two"), ("b/x.txt", b"one")):
-        expected.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
-    digest = digest_of_files(paths, root=tmp_path)
-    assert digest == expected.hexdigest() == digest_of_files(paths[::-1], root=tmp_path)
-    write_bytes(paths[1], b"changed")
-    assert digest_of_files(paths, root=tmp_path) != digest
-    write_bytes(paths[1], b"two")
-    paths[1].rename(tmp_path / "c.txt")
-    assert digest_of_files([paths[0], tmp_path / "c.txt"], root=tmp_path) != digest
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import torchvision
 from torch import Tensor, nn
 
 from vqad_lib.errors import VqadError
-from vqad_lib.losses.labels import perceptual_label
 from vqad_lib.losses.perceptual import PerceptualLoss
+from vqad_lib.losses.pretrained import weights_label
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_broken_cache_is_named_and_not_downloaded_again(
     with pytest.raises(VqadError) as caught:
         PerceptualLoss(network="squeeze", weights="imagenet")
     assert str(path) in str(caught.value)
-    assert ("delete it" if kind != "unreadable" else "make it readable") in str(caught.value)
+    assert ("delete it" if kind != "unreadable" else "or not read") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -190,4 +190,4 @@ def test_state_dict_of_torchvision_fills_the_backbone(tmp_path: Path, network: s
     ],
 )
 def test_label_says_where_the_weights_are_from(weights: str, label: str) -> None:
-    assert perceptual_label(network="vgg", weights=weights) == label
+    assert weights_label("LPIPS vgg", weights) == label

@@ -10,8 +10,7 @@ from vqad_lib.config import AutoencoderConfig
 from vqad_lib.models.autoencoder import Decoder, Encoder, VQAutoencoder, shape_rows
 from vqad_lib.models.blocks import Downsample, NonLocal, Residual, Upsample
 
-PAPER = {"residual_blocks": 2, "norm_groups": 32, "latent_dim": 256}
-PAPER_CHANNELS = (64, 64, 128, 128, 256)
+PAPER = {"channels": (64, 64, 128, 128, 256), "residual_blocks": 2, "norm_groups": 32, "latent_dim": 256}
 
 TABLE_1 = [
     ("input", 128, 128, 3),
@@ -61,23 +60,24 @@ def images() -> Tensor:
     return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_table_01_encoder_line_by_line() -> None:
-    encoder = Encoder(PAPER_CHANNELS, **PAPER)
+def test_table_01_encoder_line_by_line(autoencoder_config: AutoencoderConfig) -> None:
+    encoder = Encoder(dataclasses.replace(autoencoder_config, **PAPER))
     assert as_tuples(shape_rows(encoder, torch.zeros(1, 3, 128, 128))) == TABLE_1
-    middle_lines = list(encoder.lines.values())[1:-1]
+    middle_lines = list(encoder.children())[1:-1]
     assert [block_names(line) for line in middle_lines] == ["RRD", "RRD", "RRD", "RNRND", "RR", "RNR"]
 
 
-def test_table_02_decoder_line_by_line() -> None:
-    decoder = Decoder(PAPER_CHANNELS, **PAPER)
+def test_table_02_decoder_line_by_line(autoencoder_config: AutoencoderConfig) -> None:
+    decoder = Decoder(dataclasses.replace(autoencoder_config, **PAPER))
     assert as_tuples(shape_rows(decoder, torch.zeros(1, 256, 8, 8))) == TABLE_2
-    middle_lines = list(decoder.lines.values())[1:-1]
+    middle_lines = list(decoder.children())[1:-1]
     assert [block_names(line) for line in middle_lines] == ["RNR", "RNRNRN", "RNRNRNU", "RRRU", "RRRU", "RRRU"]
 
 
-def test_a_smaller_network_keeps_the_order_of_blocks() -> None:
-    sizes = {"residual_blocks": 1, "norm_groups": 2, "latent_dim": 5}
-    encoder, decoder = Encoder((4, 6, 8), **sizes), Decoder((4, 6, 8), **sizes)
+def test_a_smaller_network_keeps_the_order_of_blocks(autoencoder_config: AutoencoderConfig) -> None:
+    sizes = {"channels": (4, 6, 8), "residual_blocks": 1, "norm_groups": 2, "latent_dim": 5}
+    config = dataclasses.replace(autoencoder_config, **sizes)
+    encoder, decoder = Encoder(config), Decoder(config)
     assert as_tuples(shape_rows(encoder, torch.zeros(1, 3, 24, 16))) == [
         ("input", 24, 16, 3),
         ("Conv2D", 24, 16, 4),
@@ -98,9 +98,9 @@ def test_a_smaller_network_keeps_the_order_of_blocks() -> None:
     ]
 
 
-def test_shape_rows_measure_the_live_model() -> None:
-    encoder = Encoder((4, 8), residual_blocks=1, norm_groups=2, latent_dim=5)
-    encoder.lines["Conv2D"] = nn.Conv2d(3, 4, 3, padding=1, stride=2)
+def test_shape_rows_measure_the_live_model(autoencoder_config: AutoencoderConfig) -> None:
+    encoder = Encoder(autoencoder_config)
+    encoder.first = nn.Conv2d(3, 4, 3, padding=1, stride=2)
     assert as_tuples(shape_rows(encoder, torch.zeros(1, 3, 16, 16)))[1] == ("Conv2D", 8, 8, 4)
 
 

@@ -1,4 +1,4 @@
-"""Both priors behind their interface: causality to the last bit, normalisation, and the walk over positions."""
+"""All priors behind their interface: causality to the last bit, normalisation, and incremental decoding."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ from torch import Tensor
 
 from vqad_lib.config import Gpt2Config, PixelSnailConfig
 from vqad_lib.models.gpt2 import Gpt2
-from vqad_lib.models.pixelsnail import CausalAttention, PixelSnail
-from vqad_lib.models.prior import Prior, code_nll
+from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.pixelsnail_layers import CausalAttention
+from vqad_lib.models.prior import PrefixCache, Prior, code_nll
 
 N = 4 * 5  # positions of the tiny priors' grid
 
@@ -88,7 +89,7 @@ def test_other_grids_and_types_are_refused(tiny_prior: Prior, wrong: Tensor) -> 
     with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
         tiny_prior.logits(wrong)
     with pytest.raises(ValueError, match=r"codes must be \(B, 4, 5\) int64"):
-        tiny_prior.walk(wrong, capacity=0)
+        tiny_prior.prefix_cache(wrong, capacity=0)
 
 
 def test_gpt2_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None:
@@ -105,20 +106,20 @@ def test_pixelsnail_tells_positions_apart(tiny_priors: dict[str, Prior]) -> None
 
 
 @pytest.mark.parametrize("start", [0, 1, 10, 18])
-def test_walk_gives_the_logits_of_one_pass(tiny_prior: Prior, codes: Tensor, start: int) -> None:
+def test_prefix_cache_gives_the_logits_of_one_pass(tiny_prior: Prior, codes: Tensor, start: int) -> None:
     """A branch of every grid at `start`, each with other codes than its grid's from there on."""
-    walk = tiny_prior.walk(codes, capacity=len(codes))
-    torch.testing.assert_close(walk.logits, tiny_prior.logits(codes).flatten(1, 2), rtol=0, atol=1e-5)
+    cache = tiny_prior.prefix_cache(codes, capacity=len(codes))
+    torch.testing.assert_close(cache.logits, tiny_prior.logits(codes).flatten(1, 2), rtol=0, atol=1e-5)
     other = codes.flatten(1).clone()
     other[:, start:] = (other[:, start:] + 1 + torch.arange(N - start)) % 7
     expected = tiny_prior.logits(other.reshape(codes.shape)).flatten(1, 2)
-    assert (expected[:, start + 1 :] - walk.logits[:, start + 1 :]).abs().amax() > 0.1
-    walk.branch(torch.arange(len(codes)), start)
+    assert (expected[:, start + 1 :] - cache.logits[:, start + 1 :]).abs().amax() > 0.1
+    cache.branch(torch.arange(len(codes)), start)
     for i in range(start + 1, N):
-        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
+        torch.testing.assert_close(cache.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
 
 
-def test_walk_branches_from_branches_and_leaves_others_alone(tiny_prior: Prior, codes: Tensor) -> None:
+def test_prefix_cache_branches_from_branches_and_leaves_others_alone(tiny_prior: Prior, codes: Tensor) -> None:
     """Grid 0; a branch of it at 3; a branch of grid 1 at 7; a branch of the first branch at 11."""
     leaves, grids = {0: (3, 0), 1: (7, 1), 2: (11, None)}, codes.flatten(1)
     rows = torch.stack([grids[0], grids[1], grids[0]]).clone()
@@ -127,28 +128,26 @@ def test_walk_branches_from_branches_and_leaves_others_alone(tiny_prior: Prior, 
     rows[2] = rows[0]
     rows[2, 11:] = (rows[2, 11:] + 4) % 7
     expected = tiny_prior.logits(rows.reshape(-1, *codes.shape[1:])).flatten(1, 2)
-    walk, alive = tiny_prior.walk(codes, capacity=3), 0
+    cache, alive = tiny_prior.prefix_cache(codes, capacity=3), 0
     for i in range(N):
         if alive:
-            found = walk.step(i, rows[:alive, i - 1])
+            found = cache.step(i, rows[:alive, i - 1])
             torch.testing.assert_close(found, expected[:alive, i], rtol=0, atol=1e-5)
         for branch, (position, parent) in leaves.items():
             if position == i:
-                walk.branch(torch.tensor([len(codes) if parent is None else parent]), i)
+                cache.branch(torch.tensor([len(codes) if parent is None else parent]), i)
                 alive = branch + 1
 
 
-def test_walk_holds_as_many_bytes_as_it_says(tiny_prior: Prior, codes: Tensor) -> None:
-    def held(memory: object) -> int:
-        if isinstance(memory, Tensor):
-            return memory.nbytes
-        if isinstance(memory, (list, tuple)):
-            return sum(held(part) for part in memory)
-        names = ("kept", "shift", "blocks", "residuals", "attention", "merge", "conv1", "conv2")
-        return sum(held(getattr(memory, name)) for name in names if getattr(memory, name, None) is not None)
+@pytest.mark.parametrize("name", ["pixelsnail", "gpt2"])
+def test_prefix_cache_holds_as_many_bytes_as_it_says(tiny_priors: dict[str, Prior], name: str, codes: Tensor) -> None:
+    tiny_prior = tiny_priors[name]
 
-    few, many = (held(tiny_prior.walk(codes, capacity=n)) for n in (0, 10))
-    assert many - few == 10 * tiny_prior.walk_bytes_per_row
+    def held(cache: PrefixCache) -> int:
+        return sum(part.kept.nbytes for part in getattr(cache, "kept_by", [cache]))
+
+    few, many = (held(tiny_prior.prefix_cache(codes, capacity=n)) for n in (0, 10))
+    assert many - few == 10 * tiny_prior.cache_bytes_per_row
 
 
 @pytest.fixture
@@ -177,14 +176,14 @@ def test_random_second_half_reads_the_first_half_only(half_blind: Gpt2, codes: T
     assert not torch.equal(half_blind.tokens(codes), first), "training draws anew"
 
 
-def test_random_second_half_walks_as_it_passes(half_blind: Gpt2, codes: Tensor) -> None:
+def test_random_second_half_decodes_incrementally_as_it_passes(half_blind: Gpt2, codes: Tensor) -> None:
     other = codes.flatten(1).clone()
     other[:, 3:] = (other[:, 3:] + 2) % 7
     expected = half_blind.logits(other.reshape(codes.shape)).flatten(1, 2)
-    walk = half_blind.walk(codes, capacity=len(codes))
-    walk.branch(torch.arange(len(codes)), 3)
+    cache = half_blind.prefix_cache(codes, capacity=len(codes))
+    cache.branch(torch.arange(len(codes)), 3)
     for i in range(4, N):
-        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
+        torch.testing.assert_close(cache.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
 
 
 def test_gpt2_medium_has_as_many_parameters_as_its_formula() -> None:
@@ -254,7 +253,7 @@ def test_half_size_attention_sees_cells_of_earlier_pairs_of_rows_alone() -> None
     torch.testing.assert_close(mixed[0, :4, 3, 1], v @ weights)
 
 
-def test_half_size_attention_keeps_the_prior_causal_and_its_walk_exact(half_size_prior: PixelSnail) -> None:
+def test_half_size_attention_keeps_the_prior_causal_and_its_prefix_cache_exact(half_size_prior: PixelSnail) -> None:
     prior, generator = half_size_prior, torch.Generator().manual_seed(1)
     codes = torch.randint(7, (3, 4, 6), generator=generator)
     logits = prior.logits(codes).flatten(1, 2)
@@ -265,10 +264,10 @@ def test_half_size_attention_keeps_the_prior_causal_and_its_walk_exact(half_size
         assert not changed[:, : i + 1].any()
     other = torch.cat([codes.flatten(1)[:, :5], torch.randint(7, (3, 19), generator=generator)], 1)
     expected = prior.logits(other.reshape(codes.shape)).flatten(1, 2)
-    walk = prior.walk(codes, capacity=3)
-    walk.branch(torch.arange(3), 5)
+    cache = prior.prefix_cache(codes, capacity=3)
+    cache.branch(torch.arange(3), 5)
     for i in range(6, 24):
-        torch.testing.assert_close(walk.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
+        torch.testing.assert_close(cache.step(i, other[:, i - 1]), expected[:, i], rtol=0, atol=1e-5)
 
 
 def test_half_size_attention_needs_an_even_grid() -> None:

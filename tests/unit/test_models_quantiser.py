@@ -5,12 +5,35 @@ import pytest
 import torch
 from torch import Tensor
 
+from vqad_lib.config import AutoencoderConfig
 from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser, codebook_usage, straight_through
+
+
+def settings(codebook_size: int, latent_dim: int, **options: object) -> AutoencoderConfig:
+    """Those of a profile; codes move by gradient alone unless `options` say otherwise."""
+    return AutoencoderConfig(
+        **{
+            "channels": (4, 8),
+            "residual_blocks": 1,
+            "norm_groups": 2,
+            "latent_dim": latent_dim,
+            "codebook_size": codebook_size,
+            "codebook_update": "gradient",
+            "codebook_decay": 0.99,
+            "codebook_init_from_data": False,
+            "restart_dead_codes": False,
+            "beta": 1.5,
+            "beta_scales": "commitment",
+            "reconstruction": "squared",
+            "loss_reduction": "mean",
+        }
+        | options
+    )
 
 
 def quantiser_of(codebook: Tensor, **options: object) -> Quantiser:
     """A quantiser that holds these code vectors, and running averages to match."""
-    quantiser = Quantiser(codebook_size=len(codebook), latent_dim=codebook.shape[1], **options)
+    quantiser = Quantiser(settings(*codebook.shape, **options))
     with torch.no_grad():
         quantiser.codebook.copy_(codebook)
         quantiser.running_sum.copy_(codebook)
@@ -77,7 +100,9 @@ def test_eq_02_embeds_each_code_as_its_vector(z_e: Tensor, codebook: Tensor) -> 
     assert torch.equal(quantiser.embed(codes), z_q)
 
 
-@pytest.mark.parametrize("options", [{"update": "running_average", "decay": 0.5}, {"restart_dead": True}])
+@pytest.mark.parametrize(
+    "options", [{"codebook_update": "running_average", "codebook_decay": 0.5}, {"restart_dead_codes": True}]
+)
 def test_eq_02_codes_are_nearest_in_the_codebook_they_are_embedded_with(
     z_e: Tensor, codebook: Tensor, options: dict[str, object]
 ) -> None:
@@ -101,7 +126,7 @@ def test_straight_through_copies_value_from_codes_and_gradient_to_encoder(z_e: T
 
 def test_running_averages_for_two_steps_by_numpy(codebook: Tensor) -> None:
     decay, generator = 0.9, torch.Generator().manual_seed(3)
-    quantiser = quantiser_of(codebook, update="running_average", decay=decay).train()
+    quantiser = quantiser_of(codebook, codebook_update="running_average", codebook_decay=decay).train()
     assert not quantiser.codebook.requires_grad
     codes_now = codebook.double().numpy()
     count, total = np.ones(9), codes_now.copy()
@@ -119,7 +144,9 @@ def test_running_averages_for_two_steps_by_numpy(codebook: Tensor) -> None:
 
 
 def test_evaluation_moves_nothing(z_e: Tensor, codebook: Tensor) -> None:
-    quantiser = quantiser_of(codebook, update="running_average", restart_dead=True, init_from_data=True).eval()
+    quantiser = quantiser_of(
+        codebook, codebook_update="running_average", restart_dead_codes=True, codebook_init_from_data=True
+    ).eval()
     before = {key: value.clone() for key, value in quantiser.state_dict().items()}
     quantiser(z_e)
     assert all(torch.equal(value, before[key]) for key, value in quantiser.state_dict().items())
@@ -129,7 +156,7 @@ def test_evaluation_moves_nothing(z_e: Tensor, codebook: Tensor) -> None:
 def test_dead_codes_restart_on_the_batch_with_fresh_averages(update: str) -> None:
     torch.manual_seed(0)
     codebook = torch.tensor([[0.0, 0.0], [10.0, 10.0], [90.0, 90.0], [-90.0, 90.0]])
-    quantiser = quantiser_of(codebook, update=update, decay=0.5, restart_dead=True).train()
+    quantiser = quantiser_of(codebook, codebook_update=update, codebook_decay=0.5, restart_dead_codes=True).train()
     count = torch.tensor([2.0, 2.0, 1.9 * DEAD_BELOW, 2.1 * DEAD_BELOW])  # halved by the step: the third one is dead
     quantiser.running_count.copy_(count)
     quantiser.running_sum.copy_(codebook * count[:, None])
@@ -158,7 +185,7 @@ def test_codes_come_back_to_life_only_where_asked(z_e: Tensor, codebook: Tensor)
 @pytest.mark.parametrize("codebook_size", [7, 40])  # fewer codes than vectors, and more
 def test_first_training_batch_becomes_the_codebook(z_e: Tensor, codebook_size: int) -> None:
     torch.manual_seed(0)
-    quantiser = Quantiser(codebook_size=codebook_size, latent_dim=6, init_from_data=True)
+    quantiser = Quantiser(settings(codebook_size, 6, codebook_init_from_data=True))
     before = quantiser.codebook.detach().clone()
     quantiser.eval()(z_e)
     assert torch.equal(quantiser.codebook.detach(), before)
@@ -183,7 +210,7 @@ def test_whether_it_is_initialised_is_asked_once_and_again_after_loading(z_e: Te
             asked += 1
             return super().__bool__()
 
-    quantiser = Quantiser(codebook_size=9, latent_dim=6, init_from_data=True).train()
+    quantiser = Quantiser(settings(9, 6, codebook_init_from_data=True)).train()
     untouched = {key: value.clone() for key, value in quantiser.state_dict().items()}
     quantiser._buffers["is_initialised"] = quantiser.is_initialised.as_subclass(Counting)
     for _ in range(3):
@@ -198,10 +225,10 @@ def test_whether_it_is_initialised_is_asked_once_and_again_after_loading(z_e: Te
 
 def test_state_survives_a_state_dict(z_e: Tensor) -> None:
     torch.manual_seed(0)
-    options = {"update": "running_average", "init_from_data": True}
-    first = Quantiser(codebook_size=9, latent_dim=6, **options).train()
+    config = settings(9, 6, codebook_update="running_average", codebook_init_from_data=True)
+    first = Quantiser(config).train()
     first(z_e)
-    second = Quantiser(codebook_size=9, latent_dim=6, **options).train()
+    second = Quantiser(config).train()
     second.load_state_dict(first.state_dict())
     assert bool(second.is_initialised)
     following = torch.randn(3, 6, 2, 5, generator=torch.Generator().manual_seed(9))
@@ -216,7 +243,7 @@ def test_autocast_changes_no_code_and_no_statistic(dtype: torch.dtype) -> None:
     """`vectors @ codebook.T` runs in bfloat16 under autocast whatever its arguments are."""
     z = torch.randn(16, 64, 8, 8, generator=torch.Generator().manual_seed(2)).to(dtype)
     codebook = torch.randn(128, 64, generator=torch.Generator().manual_seed(3))
-    inside, outside = (quantiser_of(codebook, update="running_average").train() for _ in range(2))
+    inside, outside = (quantiser_of(codebook, codebook_update="running_average").train() for _ in range(2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         z_q, codes = inside(z)
     expected_q, expected = outside(z)

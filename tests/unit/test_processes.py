@@ -1,18 +1,17 @@
-"""Which process this is, by torchrun's and srun's environment; shares of a batch by hand; errors in one line."""
+"""Which process this is, by torchrun's and srun's environment; shards of a batch by hand; errors in one line."""
 
 import os
-import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from vqad_lib import distributed
-from vqad_lib.distributed import Process, barrier, first_process_first, joined, process
+from vqad_lib.distributed import process as distributed
+from vqad_lib.distributed.launch import _reason, devices_to_start
+from vqad_lib.distributed.parallel import Shard, current_shard, mean_over_processes, parallel, take_shard
+from vqad_lib.distributed.process import Process, barrier, first_process_first, joined, process
 from vqad_lib.errors import VqadError
-from vqad_lib.shares import Share, current_share, mean_over_processes, rows_of_all, share_of, working_on
-from vqad_lib.training.batches import Batches
-from vqad_lib.workflow.launch import _reason, devices_to_start
+from vqad_lib.training.loop import Batches
 
 JOB = {"SLURM_JOB_ID": "41", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
 
@@ -48,15 +47,6 @@ def test_the_environment_says_which_process_this_is(environment, variables, expe
     assert distributed._from_environment() == expected
 
 
-def test_processes_of_srun_meet_by_the_number_of_their_job(environment):
-    environment(JOB)
-    distributed._from_environment()
-    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", "20041")
-    environment({"MASTER_ADDR": "node7", "MASTER_PORT": "1234", "SLURM_NNODES": "2"})
-    distributed._from_environment()
-    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("node7", "1234")
-
-
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
@@ -88,7 +78,6 @@ def test_one_process_makes_no_group_and_waits_for_nobody(environment):
 )
 def test_each_process_has_a_device_of_its_own(environment, monkeypatch, local_rank, visible, started_here, expected):
     environment({"LOCAL_WORLD_SIZE": str(started_here)})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(distributed, "gpu_trouble", lambda _index: "")
     me = Process(local_rank, 4, local_rank)
@@ -99,51 +88,34 @@ def test_each_process_has_a_device_of_its_own(environment, monkeypatch, local_ra
             _ = me.device
 
 
-class OldDriver:
-    """torch.cuda.is_available with a driver that is too old."""
+def raises(error: Exception) -> Callable[..., None]:
+    def ones(*_: object, **__: object) -> None:
+        raise error
 
-    def __call__(self) -> bool:
-        warnings.warn("The driver on your system is too old. Please update it", stacklevel=1)
-        return False
-
-
-def no_kernel(*_: object, **__: object) -> None:
-    raise RuntimeError("CUDA error: no kernel image is available for execution\nand more lines")
+    return ones
 
 
 @pytest.mark.parametrize(
-    ("available", "ones", "built_for", "visible", "expected"),
+    ("ones", "visible", "expected"),
     [
-        (lambda: False, None, None, None, "this torch is built without CUDA"),
-        (lambda: False, None, "13.0", "", "CUDA_VISIBLE_DEVICES= hides it"),
-        (lambda: False, None, "13.0", "-1", "CUDA_VISIBLE_DEVICES=-1 hides it"),
-        (lambda: False, None, "13.0", "0", "torch finds none"),
-        (OldDriver(), None, "13.0", None, "torch cannot use it: The driver on your system is too old"),
-        (
-            lambda: True,
-            no_kernel,
-            "13.0",
-            None,
-            "torch cannot compute on it: CUDA error: no kernel image is available for execution",
-        ),
-        (lambda: True, lambda n, **_: torch.zeros(n), "13.0", None, ""),
+        (raises(AssertionError("Torch not compiled with CUDA enabled")), None, "Torch not compiled with CUDA enabled"),
+        (raises(RuntimeError("The driver is too old. Please update")), None, "The driver is too old"),
+        (raises(RuntimeError("CUDA error: no kernel image\nand more lines")), None, "CUDA error: no kernel image"),
+        (lambda n, **_: torch.zeros(n), "", "CUDA_VISIBLE_DEVICES= hides it"),
+        (lambda n, **_: torch.zeros(n), "-1", "CUDA_VISIBLE_DEVICES=-1 hides it"),
+        (lambda n, **_: torch.zeros(n), "0", ""),
+        (lambda n, **_: torch.zeros(n), None, ""),
     ],
-    ids=["CPU build", "hidden", "hidden by -1", "none", "old driver", "old GPU", "works"],
+    ids=["CPU build", "old driver", "old GPU", "hidden", "hidden by -1", "shown", "works"],
 )
-def test_a_gpu_counts_if_torch_can_compute_on_it(
-    environment, monkeypatch, available, ones, built_for, visible, expected
-):
+def test_a_gpu_counts_if_torch_can_compute_on_it(environment, monkeypatch, ones, visible, expected):
     environment({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
-    monkeypatch.setattr(torch.cuda, "is_available", available)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.version, "cuda", built_for)
-    monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch, "ones", ones)
     distributed.gpu_trouble.cache_clear()
     try:
         assert distributed.gpu_trouble() == expected
-        with warnings.catch_warnings(action="ignore"):
-            assert Process().device == torch.device("cpu" if expected else "cuda"), "where networks run"
+        assert Process().device == torch.device("cpu" if expected else "cuda"), "where networks run"
     finally:
         distributed.gpu_trouble.cache_clear()
 
@@ -159,56 +131,55 @@ def test_a_gpu_counts_if_torch_can_compute_on_it(
         (2, 4, [(0, 0), (0, 1), (1, 0), (1, 1)]),
     ],
 )
-def test_shares_of_a_batch_by_hand(as_process, rows, size, expected):
+def test_shards_of_a_batch_by_hand(as_process, rows, size, expected):
     found = []
     for rank in range(size):
         as_process(rank, size)
-        found.append(share_of(rows))
-    assert found == [Share(start, n, rows) for start, n in expected]
+        found.append(take_shard(rows))
+    assert found == [Shard(start, n, rows) for start, n in expected]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize(("items", "batch_size"), [(19, 6), (13, 5), (7, 7), (11, 10)])
-def test_shares_make_up_the_batches_of_one_process(as_process, size, items, batch_size):
+def test_shards_make_up_the_batches_of_one_process(as_process, size, items, batch_size):
     batches = Batches(torch.arange(items), batch_size=batch_size, seed=0, shuffle=True)
-    whole = list(batches.epoch(3))
+    whole = [batch for batch, _ in batches.shards(3)]
     parts = []
     for rank in range(size):
         as_process(rank, size)
-        parts.append(list(batches.shares(3)))
+        parts.append(list(batches.shards(3)))
     for number, batch in enumerate(whole):
-        rows, shares = zip(*(part[number] for part in parts), strict=True)
-        assert torch.equal(torch.cat([r[: s.n] for r, s in zip(rows, shares, strict=True)]), batch)
-        assert all(len(r) == max(s.n, 1) for r, s in zip(rows, shares, strict=True)), "every process has a row"
-        assert max(s.n for s in shares) - min(s.n for s in shares) <= 1
+        rows, shards = zip(*(part[number] for part in parts), strict=True)
+        assert torch.equal(torch.cat([r[: s.n] for r, s in zip(rows, shards, strict=True)]), batch)
+        assert all(len(r) == max(s.n, 1) for r, s in zip(rows, shards, strict=True)), "every process has a row"
+        assert max(s.n for s in shards) - min(s.n for s in shards) <= 1
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
 @pytest.mark.parametrize("rows", [1, 4, 7])
-def test_weighted_shares_average_to_the_mean_over_rows(as_process, size, rows):
+def test_weighted_shards_average_to_the_mean_over_rows(as_process, size, rows):
     values = torch.arange(1.0, rows + 1) ** 2
     total = 0.0
     for rank in range(size):
         as_process(rank, size)
-        share = share_of(rows)
-        total += share.weight * values[share.start : share.start + max(share.n, 1)].mean().item()
+        shard = take_shard(rows)
+        total += shard.weight * values[shard.start : shard.start + max(shard.n, 1)].mean().item()
     assert total / size == pytest.approx(values.mean().item(), rel=1e-6)
 
 
-def test_share_in_hand_is_the_one_worked_on(as_process):
-    assert current_share(4) == Share(0, 4, 4)
+def test_current_shard_is_that_of_the_batch_in_hand(as_process):
     as_process(1, 2)
-    assert current_share(4) == Share(4, 4, 8)  # nothing said: as many rows on every process
-    with working_on(Share(1, 2, 3)):
-        assert current_share(2) == Share(1, 2, 3)
-    assert current_share(4) == Share(4, 4, 8)
+    for _, shard in Batches(torch.arange(7), batch_size=4, seed=0, shuffle=False).shards(1):
+        assert current_shard() == shard
+    assert current_shard() == Shard(1, 2, 3)
 
 
 def test_one_process_gets_back_what_it_gave():
     values = torch.rand(3, 2)
-    assert share_of(7).weight == 1.0
+    assert take_shard(7).weight == 1.0
     assert mean_over_processes(values) is values
-    assert rows_of_all(values) is values
+    network = torch.nn.Linear(2, 2)
+    assert parallel(network) is network
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("", 1), ("1", 1), ("3", 3)])

@@ -9,7 +9,7 @@ import pytest
 from matplotlib import pyplot as plt
 from pandas import DataFrame
 
-from vqad_lib.reporting.curves import training_curves
+from vqad_lib.reporting.plots import training_curves
 
 NAN = float("nan")
 GAN = DataFrame(

@@ -13,14 +13,17 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 
 from vqad_lib.config import Gpt2Config, PixelSnailConfig
-from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import RunInfo
 from vqad_lib.models.gpt2 import Gpt2
 from vqad_lib.models.pixelsnail import PixelSnail
-from vqad_lib.reporting.diagrams import pixel_block_diagram, pixelsnail_diagram, transformer_diagram
+from vqad_lib.reporting.diagrams import (
+    count,
+    pixel_block_diagram,
+    pixelsnail_diagram,
+    transformer_diagram,
+)
 from vqad_lib.reporting.figures import save_figure
-from vqad_lib.reporting.panels import restoration_panels
-from vqad_lib.reporting.parts import count, measure
-from vqad_lib.reporting.tables import Labels
+from vqad_lib.reporting.grids import restoration_panels
 
 SIZES = {"codebook_size": 7, "grid": (4, 5)}
 SNAIL = PixelSnailConfig(
@@ -52,46 +55,19 @@ def has(figure, part: str) -> int:
     return sum(part in text for text in words_of(figure))
 
 
-def test_parts_have_the_shapes_and_counts_of_the_modules():
-    prior = snail()
-    parts = measure(prior)
-    assert parts[""].shape == (4, 5, 7)
-    assert parts[""].parameters == count(prior) == sum(p.numel() for p in prior.parameters())
-    assert parts["blocks.1.residuals.2.conv2"].shape == (16, 4, 5)
-    assert parts["blocks.0.attention"].shape == (8, 4, 5)
-    assert parts["embedding"].parameters == 7 * 8
-    assert parts["shift"].size == "8 × 4 × 5 · 728 parameters"  # (8 + 2) * 8 * 9 + 8
-
-
-def test_measuring_leaves_the_network_as_it_was():
-    prior = snail().train()
-    before = {name: value.clone() for name, value in prior.state_dict().items()}
-    measure(prior)
-    assert prior.training
-    assert not any(module._forward_hooks for module in prior.modules())
-    assert all(torch.equal(before[name], value) for name, value in prior.state_dict().items())
-
-
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_pixelsnail_has_a_frame_for_each_block(blocks):
-    figure = pixelsnail_diagram(snail(blocks=blocks))
-    assert has(figure, "pixel block ") == has(figure, "causal attention, 2 heads") == blocks
-    assert has(figure, "residual block × 3") == blocks
-    assert has(figure, f"PixelSNAIL · {count(snail(blocks=blocks)):,} parameters") == 1
-
-
-def test_of_many_blocks_the_first_and_the_last_are_drawn():
-    figure = pixelsnail_diagram(snail(blocks=6))
-    assert [text.split(" ·")[0] for text in words_of(figure) if text.startswith("pixel block")] == [
-        "pixel block 1 of 6",
-        "pixel block 6 of 6",
-    ]
+def test_pixelsnail_counts(blocks):
+    figure, prior = pixelsnail_diagram(snail(blocks=blocks)), snail(blocks=blocks)
+    assert has(figure, f"{blocks} × pixel block") == has(figure, "causal attention, 2 heads") == 1
+    assert has(figure, f"PixelSNAIL · {count(prior):,} parameters") == 1
+    assert has(figure, f"one pixel block of {blocks} · {count(prior.blocks[0]):,} parameters") == 1
+    assert has(figure, "728 parameters") == 1, "of the shift, (8 + 2) * 8 * 9 + 8"
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"residual_blocks": 1}, "residual block × 1"),
+        ({"residual_blocks": 4}, "4 × residual block"),
         ({"heads": 4}, "causal attention, 4 heads"),
         ({"channels": 12}, "embedding, 7 → 12"),
         ({"kernel_px": 5}, "causal conv 5×5, 10 → 8"),
@@ -117,18 +93,10 @@ def test_pixel_block_changes_with_the_model(changed, words):
     assert has(pixel_block_diagram(snail(**changed)), words)
 
 
-@pytest.mark.parametrize("n", [1, 2, 4])
-def test_pixel_block_has_a_box_for_each_residual_block(n):
-    titles = [text for text in words_of(pixel_block_diagram(snail(residual_blocks=n))) if text[:14] == "residual block"]
-    assert titles == [f"residual block {i + 1}" for i in range(n)]
-
-
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"layers": 3}, "transformer block 3"),
-        ({"layers": 24}, "transformer block 24 of 24"),
-        ({"layers": 24}, "… 22 more …"),
+        ({"layers": 3}, "3 × transformer block"),
         ({"heads": 4}, "4 heads of 4"),
         ({"width": 32}, "linear, 32 → 128"),
         ({"dropout": 0.25}, "dropout 0.25"),
@@ -144,7 +112,7 @@ def test_transformer_counts():
     figure = transformer_diagram(prior)
     assert has(figure, f"Transformer (GPT-2) · {count(prior):,} parameters") == 1
     assert has(figure, f"one transformer block of 2 · {count(prior.network.h[0]):,} parameters") == 1
-    assert has(figure, "start token, then 19 codes") == 1
+    assert has(figure, "start token, then all codes but the last") == 1
 
 
 def test_shortcuts_and_gates_are_those_of_the_networks(tiny_priors):
@@ -173,13 +141,26 @@ def test_all_of_the_transformer_lies_on_the_sheet(layers, tmp_path):
 
 
 def assert_inside(figure, folder) -> None:
+    figure.canvas.draw()
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text.get_text()
     axis = figure.axes[0]
     for patch in axis.patches:
         box = patch.get_path().get_extents(patch.get_patch_transform())
         assert all(axis.get_xlim()[0] <= x <= axis.get_xlim()[1] for x in box.intervalx)
         assert all(axis.get_ylim()[0] <= y <= axis.get_ylim()[1] for y in box.intervaly)
-    labels = Labels(profile="smoke", dataset="synthetic", perceptual="none", seed=0)
-    assert save_figure(figure, number=1, labels=labels, folder=folder).exists()
+    labels = RunInfo(profile="smoke", dataset="synthetic", perceptual="none", seed=0)
+    assert save_figure(figure, "figure_01", labels=labels, folder=folder).exists()
+
+
+def test_lines_past_boxes_end_where_they_are_used():
+    """Beside the arrows from box to box: the two shortcuts of a transformer block, x and "hidden" of a pixel block."""
+    for figure, lines in ((transformer_diagram(gpt()), 2), (pixel_block_diagram(snail()), 3)):
+        rails = [line.get_xydata() for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+        assert len(rails) == lines
+        heads = [text.xy for text in figure.axes[0].texts if isinstance(text, mpl.text.Annotation)]
+        assert all(any(np.isclose(head[1], rail[-1][1]) for head in heads) for rail in rails)
 
 
 # -- panels of restorations ------------------------------------------------------------------------------------------
@@ -189,29 +170,30 @@ def pictures(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (*shape, 3, 8, 8), dtype=np.uint8)
 
 
-def test_panels_show_every_restoration_of_every_model():
-    models = {name: pictures(5, 4) for name in ("VP", "VT", "GP", "GT")}
-    figure = restoration_panels(pictures(4), models, column_titles=list("abcd"), notes={"VP": "λ 3"})
-    assert len(figure.axes) == 2 * 4 + 4 * 5 * 4
-    np.testing.assert_array_equal(figure.axes[4].images[0].get_array(), models["VP"][0, 0].transpose(1, 2, 0))
-    assert [axis.get_title() for axis in figure.axes[:4]] == list("abcd")
-    words = {text.get_text() for text in figure.texts}
-    assert {"VQ-VAE + PixelSNAIL (VP)", "VQ-GAN + Transformer (GT)", "λ 3"} <= words
-    boxes = [axis.get_position() for axis in figure.axes]
-    assert all(0 <= edge <= 1 for box in boxes for edge in box.extents)
+def test_panels_show_the_frames_and_every_restoration_of_every_model():
+    models, frames = {name: pictures(5, 4) for name in ("VP", "VT", "GP", "GT")}, pictures(4)
+    figure = restoration_panels(frames, models, titles=list("abcd"), notes={"VP": "λ 3"}, boxes=[[]] * 4)
+    for axis, name in zip(figure.axes, ("VP", "GP", "VT", "GT"), strict=True):
+        assert axis.get_title("left").endswith(f"({name})")
+        assert [label.get_text() for label in axis.get_xticklabels()] == list("abcd")
+        assert [label.get_text() for label in axis.get_yticklabels()] == [
+            "original",
+            *(f"restored {i}" for i in "12345"),
+        ]
+        shown = axis.images[0].get_array()
+        np.testing.assert_array_equal(shown[:8, 9:17], frames[1].transpose(1, 2, 0))
+        np.testing.assert_array_equal(shown[45:53, 27:35], models[name][4, 3].transpose(1, 2, 0))
+        assert not axis.patches
+    assert figure.axes[0].get_title("right") == "λ 3"
+    figure.canvas.draw()
+    boxes = [axis.get_tightbbox() for axis in figure.axes]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    assert not any(axis.patches for axis in figure.axes)
 
 
 def test_panels_mark_the_anomaly_in_the_frame_and_in_its_restorations():
     boxes = [[(0.5, 0.25, 0.75, 0.5)], []]
-    figure = restoration_panels(pictures(2), {"VP": pictures(5, 2)}, column_titles=list("ab"), notes={}, boxes=boxes)
-    marks = [[patch.get_bbox().extents.tolist() for patch in axis.patches] for axis in figure.axes]
-    assert marks == [[[0.5, 0.5, 0.75, 0.75]], []] * 7  # the frame on both sides, five restorations; axes run upwards
-
-
-def test_panels_refuse_what_does_not_belong_together():
-    with pytest.raises(VqadError, match="VP"):
-        restoration_panels(pictures(4), {"VP": pictures(5, 3)}, column_titles=list("abcd"), notes={})
-    with pytest.raises(VqadError):
-        restoration_panels(pictures(4), {"VP": pictures(5, 4)}, column_titles=["a"], notes={})
+    figure = restoration_panels(pictures(2), {"VP": pictures(5, 2)}, titles=list("ab"), notes={}, boxes=boxes)
+    marks = [patch.get_bbox().extents + 0.5 for patch in figure.axes[0].patches]
+    np.testing.assert_allclose(marks, [[4, 2 + 9 * row, 6, 4 + 9 * row] for row in range(6)])
+    assert [axis.get_visible() for axis in figure.axes] == [True, False, False, False]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from vqad_lib import paper
 from vqad_lib.errors import VqadError
-from vqad_lib.reporting import paper_numbers
-from vqad_lib.reporting.paper_numbers import PAPER_FOLDER, caption, caption_record, reported
+from vqad_lib.paper import PAPER_FOLDER, caption, reported
 
 COMBINATIONS = {"VAE+PixelSnail": "VP", "VAE+Transformer": "VT", "GAN+PixelSnail": "GP", "GAN+Transformer": "GT"}
 COLUMNS = {"F1": "f1", "AUC": "auc", "sec/image": "seconds_per_image"}
@@ -71,14 +71,14 @@ def test_tables_txt_is_verbatim():
 
 
 def test_captions_are_complete_and_close_to_the_print():
-    assert [caption("table", number) for number in range(1, 28)]
-    assert [caption("figure", number) for number in range(1, 19)]
+    assert [caption("table", number).text for number in range(1, 28)]
+    assert [caption("figure", number).text for number in range(1, 19)]
     assert len(pd.read_csv(PAPER_FOLDER / "captions.csv")) == 27 + 18
     for number, (_, title) in printed_tables().items():
         printed = title.split(": ", 1)[1].replace("{", "").replace("}", "")
         corrected = printed.replace("λ_LP", "λ_S") if number in (23, 24) else printed
-        assert caption("table", number) == corrected
-        assert ("prints λ_LP" in caption_record("table", number).note) == (number in (23, 24))
+        assert caption("table", number).text == corrected
+        assert ("prints λ_LP" in caption("table", number).note) == (number in (23, 24))
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_unknown_table_is_refused(number):
 
 
 def test_missing_folder_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_numbers, "PAPER_FOLDER", tmp_path)
-    paper_numbers._read.cache_clear()
+    monkeypatch.setattr(paper, "PAPER_FOLDER", tmp_path)
+    paper._read.cache_clear()
     try:
         with pytest.raises(VqadError, match=r"cannot read .*reported\.csv"):
             reported(6)
     finally:
-        paper_numbers._read.cache_clear()
+        paper._read.cache_clear()
 
 
 def test_every_table_of_the_paper_is_held_against_its_text():

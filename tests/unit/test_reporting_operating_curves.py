@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from vqad_lib.errors import VqadError
 from vqad_lib.reporting.figures import COLOURS
-from vqad_lib.reporting.operating_curves import operating_curves
+from vqad_lib.reporting.plots import operating_curves
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +66,7 @@ def test_one_row_per_split_and_one_colour_per_model():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "one split at least"),
-        ({"paper": scores().drop(columns="score")}, "split paper: no column score"),
-        ({"paper": scores(label=(1, 1, 1, 1))}, "VP, split paper: all 4 images are anomalous"),
+        ({"paper": scores(label=(1, 1, 1, 1))}, "VP, scheme paper: all 4 images are anomalous"),
         ({"paper": scores(score=(1.0, np.nan, 3.0, 4.0))}, "1 of 4 scores are NaN"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Result tables: byte-stable CSV, readable Markdown, the paper's numbers joined row by row."""
+"""Result tables: byte-stable CSV, notes beside it, readable Markdown, the paper's numbers joined row by row."""
 
 import math
 
@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
+from vqad_lib.analysis.runtime import FAST, METHODS
 from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import RunInfo
 from vqad_lib.reporting import tables
 from vqad_lib.reporting.tables import (
-    Labels,
     beside_paper,
     labels_of,
     load_notes,
@@ -18,9 +19,8 @@ from vqad_lib.reporting.tables import (
     markdown_table,
     save_table,
 )
-from vqad_lib.workflow.speed import FAST, METHODS
 
-LABELS = Labels(profile="demo", dataset="synthetic", perceptual="", seed=3)
+LABELS = RunInfo(profile="demo", dataset="synthetic", perceptual="", seed=3)
 
 
 def frame() -> DataFrame:
@@ -37,7 +37,7 @@ def frame() -> DataFrame:
 
 
 def test_csv_bytes_by_hand(tmp_path):
-    path = save_table(frame(), number=6, labels=LABELS, folder=tmp_path, suffix="_official")
+    path = save_table(frame(), "table_06_official", labels=LABELS, folder=tmp_path)
     assert path == tmp_path / "table_06_official.csv"
     assert path.read_bytes() == (
         b"model,threshold_percentile,threshold_nats,f1,f1_low,f1_high,profile,dataset,seed,perceptual\n"
@@ -48,28 +48,33 @@ def test_csv_bytes_by_hand(tmp_path):
     )
 
 
-def test_markdown_by_hand(tmp_path):
-    path = save_table(frame(), number=6, labels=LABELS, folder=tmp_path, notes="Two\nlines.")
-    assert path.with_suffix(".md").read_bytes().decode() == (
-        "**Table 6. Comparison of F1 and AUC scores for Sample-wise detection**\n\n"
+def test_markdown_by_hand():
+    assert markdown_table(frame().assign(profile="demo")) == (
         "| model | threshold_percentile | threshold_nats | f1 |\n| --- | ---: | ---: | ---: |\n"
         "| VP | 60 | 0.00123 | 0.912 [0.880, 0.940] |\n| VT | 40 | 1.500 | 1.000 [0.970, 1.000] |\n"
-        "| GP |  | 2.000 | 0.500 [0.400, 0.600] |\n| GT | 90 |  |  |\n\n"
-        "*profile demo · data synthetic · seed 3*\n\nNotes: Two lines.\n"
+        "| GP |  | 2.000 | 0.500 [0.400, 0.600] |\n| GT | 90 |  |  |"
     )
-    assert load_notes(tmp_path, 6) == "Two lines."
-    assert load_notes(tmp_path, 7) == ""
+
+
+def test_notes_stand_beside_the_table(tmp_path):
+    save_table(frame(), "table_06", labels=LABELS, folder=tmp_path, notes="Two\nlines.")
+    assert (
+        load_notes(tmp_path, "table_06")
+        == (tmp_path / "table_06.txt").read_text(encoding="utf-8").strip()
+        == "Two lines."
+    )
+    save_table(frame(), "table_06", labels=LABELS, folder=tmp_path)
+    assert load_notes(tmp_path, "table_06") == load_notes(tmp_path, "table_07") == ""
 
 
 def test_saving_again_gives_the_same_bytes(tmp_path):
-    first = save_table(frame(), number=6, labels=LABELS, folder=tmp_path / "a")
-    again = save_table(load_table(tmp_path / "a", 6), number=6, labels=LABELS, folder=tmp_path / "b")
+    first = save_table(frame(), "table_06", labels=LABELS, folder=tmp_path / "a")
+    again = save_table(load_table(tmp_path / "a", "table_06"), "table_06", labels=LABELS, folder=tmp_path / "b")
     assert again.read_bytes() == first.read_bytes()
-    assert again.with_suffix(".md").read_bytes() == first.with_suffix(".md").read_bytes()
 
 
 def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
-    path = save_table(frame(), number=6, labels=LABELS, folder=tmp_path)
+    path = save_table(frame(), "table_06", labels=LABELS, folder=tmp_path)
     before = path.read_bytes()
 
     def fail(*_):
@@ -77,31 +82,28 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(VqadError, match="No space left"):
-        save_table(frame().assign(f1=0.0), number=6, labels=LABELS, folder=tmp_path)
+        save_table(frame().assign(f1=0.0), "table_06", labels=LABELS, folder=tmp_path)
     assert path.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["table_06.csv", "table_06.md"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["table_06.csv", "table_06.txt"]
 
 
 def test_load_gives_back_labels(tmp_path):
-    labels = Labels(profile="paper", dataset="ucsd_ped2", perceptual="LPIPS vgg, ImageNet", seed=0)
+    labels = RunInfo(profile="paper", dataset="ucsd_ped2", perceptual="LPIPS vgg, ImageNet", seed=0)
     for given in (LABELS, labels):
-        save_table(frame(), number=6, labels=given, folder=tmp_path)
-        assert labels_of(load_table(tmp_path, 6)) == given
+        save_table(frame(), "table_06", labels=given, folder=tmp_path)
+        assert labels_of(load_table(tmp_path, "table_06")) == given
     assert labels_of(frame()) is None
 
 
 def test_named_table(tmp_path):
-    path = save_table(frame(), number=0, name="fast_restoration", labels=LABELS, folder=tmp_path)
+    path = save_table(frame(), "fast_restoration", labels=LABELS, folder=tmp_path)
     assert path.name == "fast_restoration.csv"
-    assert path.with_suffix(".md").read_text(encoding="utf-8").startswith("**fast restoration**")
-    pd.testing.assert_frame_equal(load_table(tmp_path, 0, name="fast_restoration")[["model"]], frame()[["model"]])
+    pd.testing.assert_frame_equal(load_table(tmp_path, "fast_restoration")[["model"]], frame()[["model"]])
 
 
-def test_unknown_number_and_missing_table(tmp_path):
-    with pytest.raises(VqadError, match="no table 28"):
-        save_table(frame(), number=28, labels=LABELS, folder=tmp_path)
+def test_missing_table(tmp_path):
     with pytest.raises(VqadError, match=r"table_06\.csv"):
-        load_table(tmp_path, 6)
+        load_table(tmp_path, "table_06")
 
 
 def test_beside_paper_joins_by_row_in_our_order():
@@ -140,8 +142,6 @@ def test_beside_paper_seconds():
 def test_beside_paper_names_missing_rows():
     with pytest.raises(VqadError, match=r"table 5: our rows lack the paper's Ganomaly, DFKDE"):
         beside_paper(frame(), table=5, key="model")
-    with pytest.raises(VqadError, match="no column 'method'"):
-        beside_paper(frame(), table=5, key="method")
 
 
 def test_markdown_escapes_and_empty_frames():

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqad_lib.training.batches import Batches, seed_from, to_uint8, to_unit_range
+from vqad_lib.models.blocks import to_uint8, to_unit_range
+from vqad_lib.seeds import seed_from
+from vqad_lib.training.loop import Batches
 
 
 def items(n: int) -> Tensor:
@@ -14,7 +16,7 @@ def items(n: int) -> Tensor:
 
 
 def order(batches: Batches, epoch: int) -> list[int]:
-    return torch.cat(list(batches.epoch(epoch))).flatten().tolist()
+    return torch.cat([batch for batch, _ in batches.shards(epoch)]).flatten().tolist()
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
@@ -37,7 +39,7 @@ def test_drawing_an_order_leaves_the_global_random_state_alone() -> None:
 @pytest.mark.parametrize(("n", "batch_size", "sizes"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 5, [3])])
 def test_every_item_comes_once(n: int, batch_size: int, sizes: list[int]) -> None:
     batches = Batches(items(n), batch_size=batch_size, seed=0, shuffle=True)
-    assert [len(batch) for batch in batches.epoch(1)] == sizes
+    assert [len(batch) for batch, _ in batches.shards(1)] == sizes
     assert len(batches) == len(sizes)
     assert sorted(order(batches, 1)) == list(range(n))
 
@@ -53,11 +55,11 @@ def test_no_items_are_refused() -> None:
 
 def test_images_come_out_in_the_unit_range_and_codes_as_they_are() -> None:
     images = torch.tensor([0, 51, 204, 255], dtype=torch.uint8).reshape(1, 1, 2, 2).repeat(2, 3, 1, 1)
-    (batch,) = Batches(images, batch_size=2, seed=0, shuffle=False).epoch(1)
+    ((batch, _),) = Batches(images, batch_size=2, seed=0, shuffle=False).shards(1)
     torch.testing.assert_close(batch[0, 0].flatten(), torch.tensor([-1.0, -0.6, 0.6, 1.0]))
     assert batch.dtype == torch.float32
     assert images.max() == 255  # the stored images stay as they were
-    (codes,) = Batches(items(4), batch_size=4, seed=0, shuffle=False).epoch(1)
+    ((codes, _),) = Batches(items(4), batch_size=4, seed=0, shuffle=False).shards(1)
     assert codes.dtype == torch.int64
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +12,9 @@ from torch import Tensor
 from vqad_lib.config import Profile, TrainingConfig, profile_from_mapping
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
-from vqad_lib.training import loop
-from vqad_lib.training.autoencoders import GanTraining, vqvae_objectives
-from vqad_lib.training.batches import Batches
-from vqad_lib.training.checkpoint import TrainingState
-from vqad_lib.training.loop import Objective
-from vqad_lib.training.priors import prior_objectives
-from vqad_lib.workflow.stages import new_prior
+from vqad_lib.models.registry import PRIORS
+from vqad_lib.training.loop import Batches, Objective, fit
+from vqad_lib.training.objectives import GanTraining, prior_objectives, vqvae_objectives
 
 AUTOENCODER = {
     "codebook_update": ["gradient", "running_average"],
@@ -48,15 +46,11 @@ def gan_objectives(profile: Profile, adversarial: str) -> list[Objective]:
 def losses_of_one_step(objectives: list[Objective], items: Tensor, config: TrainingConfig) -> dict[str, float]:
     """Losses of the first step and of the validation after it; each network must have moved."""
     networks = {objective.name: objective.network for objective in objectives}
-    optimisers = {
-        name: torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
-        for name, network in networks.items()
-    }
     before = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
     batches = Batches(items, batch_size=len(items), seed=0, shuffle=False)
     options = {"config": dataclasses.replace(config, max_epochs=1), "device": torch.device("cpu")}
-    state = TrainingState(networks, optimisers, history=[])
-    row = loop._one_epoch(objectives, state, train=batches, validation=batches, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        row = fit(objectives, train=batches, validation=batches, folder=Path(folder), **options).iloc[0].to_dict()
     for name, network in networks.items():
         moved = [not torch.equal(old, new) for old, new in zip(before[name], network.parameters(), strict=True)]
         assert sum(moved) > 0.8 * len(moved), name  # hinge leaves the last bias alone at first
@@ -90,7 +84,7 @@ def test_every_combination_of_autoencoder_keys_takes_a_step(
 @pytest.mark.parametrize("changes", [{}, {"attention_grid": "half"}, {"random_second_half": True}])
 def test_priors_take_a_step(profile: Profile, changes: dict[str, object]) -> None:
     codes = torch.randint(8, (4, 4, 4), generator=torch.Generator().manual_seed(0))
-    for kind in ("pixelsnail", "gpt2"):
+    for kind in PRIORS:
         config = getattr(profile, kind)
         if not changes.keys() <= {field.name for field in dataclasses.fields(config)}:
             continue
@@ -98,7 +92,7 @@ def test_priors_take_a_step(profile: Profile, changes: dict[str, object]) -> Non
         objectives = []
         for _ in range(2):
             torch.manual_seed(0)
-            objectives.append(prior_objectives(kind, new_prior(changed, kind, grid=(4, 4))))
+            objectives.append(prior_objectives(kind, PRIORS[kind].make(changed, (4, 4))))
         check_both_precisions(objectives, codes, getattr(profile.training, kind))
 
 

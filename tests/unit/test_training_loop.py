@@ -14,12 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vqad_lib import distributed
 from vqad_lib.config import TrainingConfig
 from vqad_lib.errors import VqadError
 from vqad_lib.training import loop
-from vqad_lib.training.batches import Batches
-from vqad_lib.training.loop import EarlyStopping, Losses, Objective, finished, fit
+from vqad_lib.training.loop import Batches, Losses, Objective, finished, fit, should_stop
 
 CONFIG = TrainingConfig(
     learning_rate=0.01,
@@ -65,16 +63,17 @@ def mean_of_batch(point: Point, batch: Tensor, _epoch: int) -> Losses:
 
 
 def test_early_stopping_rule_by_hand() -> None:
-    stopping = EarlyStopping(patience=2)
     pairs = [(1.0, 1.5), (1.0, 0.5), (1.0, 1.0), (1.0, 1.1), (1.0, 0.1), (1.0, 9.0)]
+    rows = [{"train_point_monitored": t, "validation_point_monitored": v} for t, v in pairs]
+    rows.insert(1, {"train_point_monitored": 1.0})  # an epoch without validation
+    stops = [should_stop(rows[:n], network="point", patience=2) for n in range(len(rows) + 1)]
     # larger for the first, second and third time; equal does not count, and a smaller one does not start anew
-    assert [stopping.should_stop(training=t, validation=v) for t, v in pairs] == [False] * 5 + [True]
-    assert stopping.exceeded == 3
+    assert stops == [False] * 7 + [True]
 
 
 def test_patience_of_the_paper_ends_at_the_sixth_time() -> None:
-    stopping = EarlyStopping(patience=5)
-    assert [stopping.should_stop(training=0.0, validation=1.0) for _ in range(6)] == [False] * 5 + [True]
+    rows = [{"train_point_monitored": 0.0, "validation_point_monitored": 1.0}] * 6
+    assert [should_stop(rows[:n], network="point", patience=5) for n in range(7)] == [False] * 6 + [True]
 
 
 def test_fit_stops_early_at_the_validation_that_exceeds_patience(tmp_path: Path) -> None:
@@ -225,13 +224,6 @@ def test_diverged_loss_names_the_setting_to_lower(tmp_path: Path, part: str, val
         run(tmp_path, diverge, train=[0], validation=[0])
     assert "\n" not in str(caught.value)
     assert finished(tmp_path) is None
-
-
-def test_more_processes_than_items_in_a_batch_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "_process", distributed.Process(0, 3, 0))
-    with pytest.raises(VqadError, match=r"^3 processes cannot share batches of training\.point\.batch_size = 2"):
-        run(tmp_path, mean_of_batch, train=[0], validation=[0])
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

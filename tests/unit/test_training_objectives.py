@@ -14,8 +14,14 @@ from vqad_lib.losses.adversarial import adaptive_weight, generator_loss
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
 from vqad_lib.models.prior import Prior
-from vqad_lib.training.autoencoders import GanTraining, differentiated_once, vq_terms, vqvae_objectives
-from vqad_lib.training.priors import negative_log_likelihood, prior_objectives
+from vqad_lib.training.objectives import (
+    GanTraining,
+    differentiated_once,
+    negative_log_likelihood,
+    prior_objectives,
+    vq_terms,
+    vqvae_objectives,
+)
 
 
 class Roughness(nn.Module):
@@ -305,7 +311,7 @@ def test_no_step_but_the_first_makes_the_host_wait(
         assert waits.count == before + 1, "the test would not see it"
 
 
-def test_eq_19_is_the_mean_surprise_of_a_code_by_numpy(tiny_prior: Prior) -> None:
+def test_eq_19_is_the_mean_nll_of_a_code_by_numpy(tiny_prior: Prior) -> None:
     codes = torch.randint(7, (3, 4, 5), generator=torch.Generator().manual_seed(3))
     logits = tiny_prior.logits(codes).double().numpy()
     log_probability = logits - np.log(np.exp(logits).sum(-1, keepdims=True))

@@ -15,12 +15,11 @@ from importlib import metadata
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from vqad_lib.baselines.labels import pca_components
-from vqad_lib.baselines.resnet import load_backbone
 from vqad_lib.config import DfkdeConfig, GanomalyConfig
 from vqad_lib.errors import VqadError
+from vqad_lib.losses.pretrained import DFKDE, pretrained
 from vqad_lib.progress import progress
 
 _SCORE_BATCH = 64
@@ -32,6 +31,11 @@ def anomalib_version() -> str:
         return metadata.version("anomalib")
     except metadata.PackageNotFoundError:
         return ""
+
+
+def pca_components(wanted: int, training_images: int) -> int:
+    """How many principal components so many images have: one fewer than images, for their mean is taken away."""
+    return min(wanted, training_images - 1)
 
 
 def ganomaly_scores(
@@ -51,8 +55,6 @@ def ganomaly_scores(
         VqadError: fewer than two training frames (batch normalisation needs two).
         ImportError: Anomalib is not installed.
     """
-    if len(training) < 2:
-        raise VqadError(f"GANomaly needs at least two training frames, got {len(training)}")
     with _quiet(seed):
         from anomalib.models import Ganomaly
 
@@ -82,16 +84,14 @@ def dfkde_scores(
         (m,) float64, nats; higher is more anomalous.
 
     Raises:
-        VqadError: too few training frames, or features that do not vary; see `load_backbone` too.
+        VqadError: too few training frames, or features that do not vary; see `pretrained` too.
         ImportError: Anomalib is not installed.
     """
-    if len(training) < 2:
-        raise VqadError(f"DFKDE needs at least two training frames, got {len(training)}")
     with _quiet(seed):
         from anomalib.models import Dfkde
 
         model = Dfkde(
-            backbone=load_backbone(config.backbone, config.weights),
+            backbone=pretrained(config.backbone, config.weights, setting=DFKDE).eval().requires_grad_(False),
             layers=("layer4",),  # averaged over positions this is the penultimate layer
             n_pca_components=pca_components(config.pca_components, len(training)),
             max_training_points=config.max_training_points,
@@ -104,11 +104,11 @@ def dfkde_scores(
                 f"DFKDE found fewer than {config.pca_components} directions in which the features vary; lower "
                 "baselines.dfkde.pca_components"
             ) from error
-        model.model.classifier = _Surprise(model.model.classifier)
+        model.model.classifier = _DensityNll(model.model.classifier)
         return _predict(model, queries, device)
 
 
-class _Surprise(nn.Module):
+class _DensityNll(nn.Module):
     """-log density of Anomalib's fitted kernel density: (B, D) -> (B,) float64, nats.
 
     Anomalib's own score is a decreasing function of the same density, but in float32, where the density of what is far
@@ -131,47 +131,37 @@ class _Surprise(nn.Module):
         return -(logs.logsumexp(dim=1) - np.log(len(centres)) + constant)
 
 
-class _Frames(Dataset):
-    """Frames in memory as Anomalib's items; (n, 3, s, s) uint8 becomes float in [0, 1]."""
-
-    def __init__(self, frames: np.ndarray) -> None:
-        self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, row: int):
-        from anomalib.data import ImageItem
-
-        return ImageItem(image=torch.from_numpy(self.frames[row]).float() / 255)
-
-
 def _loader(frames: np.ndarray, batch_size: int, *, shuffle_seed: int | None = None) -> DataLoader:
+    """Frames in memory, (n, 3, s, s) uint8, as Anomalib's batches, float in [0, 1]."""
     from anomalib.data import ImageBatch
+
+    def batch_of(rows: list[int]) -> ImageBatch:
+        return ImageBatch(image=torch.from_numpy(frames[rows]).float() / 255)
 
     options = {}
     if shuffle_seed is not None:
         generator = torch.Generator().manual_seed(shuffle_seed)
         # a last batch of one frame would stop batch normalisation
         options = {"shuffle": True, "generator": generator, "drop_last": len(frames) % batch_size == 1}
-    return DataLoader(_Frames(frames), batch_size=batch_size, collate_fn=ImageBatch.collate, **options)
+    return DataLoader(range(len(frames)), batch_size, collate_fn=batch_of, **options)
 
 
 def _bare(model: type, frames: np.ndarray) -> dict:
     """Anomalib's own preparation at the size of our frames; no scaling of scores, no metrics, no pictures."""
+    if len(frames) < 2:
+        raise VqadError(f"{model.__name__} needs at least two training frames, got {len(frames)}")
     prepared = model.configure_pre_processor(tuple(frames.shape[-2:]))
     return {"pre_processor": prepared, "post_processor": False, "evaluator": False, "visualizer": False}
 
 
 def _fit(model: nn.Module, loader: DataLoader, *, epochs: int, device: torch.device) -> None:
-    shown = _progress_bar(f"train {type(model).__name__}", epochs * len(loader))
-    with _engine(device, max_epochs=epochs, callbacks=[shown]) as engine:
+    with _engine(device, f"train {type(model).__name__}", epochs * len(loader), max_epochs=epochs) as engine:
         engine.fit(model, train_dataloaders=loader)
 
 
 def _predict(model: nn.Module, frames: np.ndarray, device: torch.device) -> np.ndarray:
     loader = _loader(frames, _SCORE_BATCH)
-    with _engine(device, callbacks=[_progress_bar(f"score with {type(model).__name__}", len(loader))]) as engine:
+    with _engine(device, f"score with {type(model).__name__}", len(loader)) as engine:
         batches = engine.predict(model, dataloaders=loader)
     scores = torch.cat([batch.pred_score.reshape(-1).double().cpu() for batch in batches]).numpy()
     if not np.isfinite(scores).all():
@@ -179,27 +169,19 @@ def _predict(model: nn.Module, frames: np.ndarray, device: torch.device) -> np.n
     return scores
 
 
-def _progress_bar(what: str, batches: int) -> object:
-    """Lightning's hooks, one step of our own bar per batch."""
-    from lightning.pytorch.callbacks import LambdaCallback
-
-    steps = progress(range(batches), what=what, unit="batch")
-    advance = {f"on_{stage}_batch_end": lambda *_a, **_o: next(steps, None) for stage in ("train", "predict")}
-    return LambdaCallback(
-        **advance, on_train_end=lambda *_: next(steps, None), on_predict_end=lambda *_: next(steps, None)
-    )
-
-
 @contextmanager
-def _engine(device: torch.device, **options: object) -> Iterator:
-    """Anomalib's engine on one device; what it writes, checkpoints too, goes with it."""
+def _engine(device: torch.device, what: str, steps: int, **options: object) -> Iterator:
+    """Anomalib's engine on one device, with our own progress; what it writes, checkpoints too, goes with it."""
     from anomalib.engine import Engine
+    from lightning.pytorch.callbacks import LambdaCallback
     from lightning.pytorch.plugins.environments import LightningEnvironment
 
-    where = {"accelerator": "gpu" if device.type == "cuda" else "cpu", "devices": 1}
-    if device.type == "cuda" and device.index is not None:
-        where["devices"] = [device.index]
-    shown = {"enable_progress_bar": False, "enable_model_summary": False}
+    bar = progress(range(steps), what=what, unit="batch")
+    stages = ("train_batch_end", "train_end", "predict_batch_end", "predict_end")
+    advance = LambdaCallback(**{f"on_{stage}": lambda *_arguments, **_named: next(bar, None) for stage in stages})
+    cuda = device.type == "cuda"
+    where = {"accelerator": "gpu" if cuda else "cpu", "devices": [device.index or 0] if cuda else 1}
+    shown = {"enable_progress_bar": False, "enable_model_summary": False, "callbacks": [advance]}
     with tempfile.TemporaryDirectory() as folder:
         # without the plugin a scheduler's variables would make Lightning wait for processes that are not there
         yield Engine(default_root_dir=folder, plugins=[LightningEnvironment()], **where, **shown, **options)

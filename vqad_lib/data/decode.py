@@ -1,25 +1,79 @@
-"""Decoding: one image or mask of any usual format and mode, reduced to a square.
+"""Decoding: images and masks of any usual format and mode, reduced to a square.
 
 The whole image is squeezed into the square, as the paper does; nothing is cropped. Reduction is Pillow's bilinear
 filter, which averages over the pixels it drops. Transparency is shown on white; of an animation the first frame counts.
 
-Where the type of a file does not say what its values mean, `decode_frame` is told the value of white; see `survey`.
+What the values of a file mean, its type may leave open: a camera of 12 bits writes files of 16, and floating-point
+values may end at 1 or at 255. `survey` judges that over all files together, before any is decoded, so that brightness
+stays comparable between images.
 """
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 
-from vqad_lib.errors import VqadError
+from vqad_lib.errors import VqadError, printable
 
 FULL_RANGE = 65535
+_WHITES = {8: 255, 10: 1023, 12: 4095, 14: 16383, 16: FULL_RANGE}  # bits -> largest value
+_ROUNDING = 1.01  # floating-point values may end a little above 1
+_TOO_DARK = 63  # of 255, and of the upper 8 bits of 16, where the values are of 14 bits or fewer
+_USUAL = 0.999  # of all values: the others may be stray pixels
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 # between the sizes at which Pillow warns and at which it refuses, an image is read and nothing is said
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def survey(paths: Sequence[Path], *, workers: int) -> tuple[list[int], list[str]]:
+    """Find the value of white of each file, and what a person should know of them.
+
+    Only headers are read, but for files whose values have no known range.
+
+    Args:
+        paths: the images, at least one.
+        workers: threads.
+
+    Returns:
+        For each file the value of white (see `decode_frame`), the same for all files of a kind: the lowest usual one
+        that none of their values exceeds; and notes, a line each.
+
+    Raises:
+        VqadError: a file cannot be decoded, is cut off, or has values that no range fits; it is named.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        found = pd.DataFrame(pool.map(_traits, paths), columns=["kind", "largest", "several"], index=list(paths))
+    whites, said = {}, {"hold several images, of which the first counts": found[found["several"]]}
+    for kind, files in found.groupby("kind"):
+        whites[kind], remark = _white(kind, files["largest"].max(), files.index[0])
+        said[remark] = files
+    notes = [
+        f"{len(files)} files {remark} (for example {printable(files.index[0].name)})"
+        for remark, files in said.items()
+        if remark and len(files)
+    ]
+    return found["kind"].map(whites).tolist(), notes
+
+
+def darkness(counts: np.ndarray) -> list[str]:
+    """What is said of frames that are read nearly black, as where 8 bits hold 0 and 1, or stray pixels decide on white.
+
+    Args:
+        counts: (256,) how often each value occurs in all frames.
+    """
+    usual = int(np.searchsorted(np.cumsum(counts), _USUAL * counts.sum()))
+    if usual > _TOO_DARK:
+        return []
+    return [
+        f"read nearly black: {_USUAL:.1%} of all values are at most {usual} of 255 (white), the largest is "
+        f"{np.flatnonzero(counts).max()}; if they should be brighter, save the files with white as the largest value "
+        "of their type, and without stray pixels"
+    ]
 
 
 def decode_frame(path: Path, size_px: int, *, white: int = FULL_RANGE) -> tuple[np.ndarray, tuple[int, int]]:
@@ -34,9 +88,9 @@ def decode_frame(path: Path, size_px: int, *, white: int = FULL_RANGE) -> tuple[
     Raises:
         VqadError: the file cannot be decoded or is cut off; it is named.
     """
-    with opened(path) as image:
-        white = declared_white(image) or white
-        inverted = is_deep(image) and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0  # Pillow forgets it
+    with _opened(path) as image:
+        white = _declared_white(image) or white
+        inverted = _is_deep(image) and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0  # Pillow forgets it
         image.load()  # Pillow notices a cut-off file only here
         ImageOps.exif_transpose(image, in_place=True)
         rgb = _to_rgb(image, white).resize((size_px, size_px), Image.Resampling.BILINEAR)
@@ -56,10 +110,10 @@ def decode_mask(path: Path, size_px: int) -> tuple[np.ndarray, tuple[int, int]]:
     Raises:
         VqadError: as `decode_frame`.
     """
-    with opened(path) as image:
+    with _opened(path) as image:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        if is_deep(image):
+        if _is_deep(image):
             anomalous = np.asarray(image) != 0
         else:
             pixels = np.asarray(image.convert("RGBA"))
@@ -70,31 +124,65 @@ def decode_mask(path: Path, size_px: int) -> tuple[np.ndarray, tuple[int, int]]:
         return (covered >= threshold - 1e-6).astype(np.uint8), image.size
 
 
+def _white(kind: str, largest: float, example: Path) -> tuple[int, str]:
+    """The value of white in all files of a kind (see `_traits`), and what is said of them, if anything."""
+    if kind == "colours" and largest <= _TOO_DARK:
+        raise VqadError(
+            f"{example} has 16 bits per channel but values of 14 or fewer, of which Pillow would keep 6 or fewer; save "
+            "such files with 8 bits per channel"
+        )
+    if kind == "floats":
+        white = next(white for white in (1, *_WHITES.values()) if largest <= white * _ROUNDING)
+        return white, f"have floating-point values up to {largest:g}, read as 0 (black) to {white} (white)"
+    bits, white = next(item for item in _WHITES.items() if largest <= item[1])
+    if kind != "integers" or bits == 16:
+        return FULL_RANGE, ""
+    return white, f"of a deeper type hold {bits}-bit values, up to {largest:g}, read as 0 (black) to {white} (white)"
+
+
+def _traits(path: Path) -> tuple[str, float, bool]:
+    """Of one file its kind, its largest value, and whether it holds several images.
+
+    The kind is "integers", "floats", "colours" (16 bits per channel, of which Pillow keeps the upper 8), or "" where
+    white has a known value.
+    """
+    with _opened(path) as image:
+        known, colours = _declared_white(image), ";16" in str(image.tile)  # asked before the values are read
+        several, kind, largest = getattr(image, "n_frames", 1) > 1, "", 0.0
+        if _is_deep(image) and not known:
+            values, kind = np.asarray(image), "floats" if image.mode == "F" else "integers"
+            smallest, largest = float(values.min()), float(values.max())
+            if not 0 <= smallest <= largest <= FULL_RANGE:  # false too where one is not a number
+                raise VqadError(
+                    f"{path}: values from {smallest:g} to {largest:g} have no known range; save it with 8 or 16 bits "
+                    "per channel"
+                )
+        elif colours and not known:
+            kind, largest = "colours", float(max(high for _, high in image.convert("RGB").getextrema()))
+        return kind, largest, several
+
+
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[Image.Image]:
     """The image, not decoded yet; whatever goes wrong with it in the block becomes one line."""
     try:
         with Image.open(path) as image:
             yield image
     except VqadError:
         raise
-    except Image.DecompressionBombError as error:
-        most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
-        raise VqadError(
-            f"{path} has more than {most} million pixels; save it smaller, for it is reduced to the profile's "
-            "data.image_size_px anyway, or cut it into several images"
-        ) from error
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise VqadError(f"cannot decode {path}: {reason}; replace or remove the file") from error
+        reason, advice = " ".join(str(error).split()) or type(error).__name__, "replace or remove the file"
+        if isinstance(error, Image.DecompressionBombError):
+            advice = "save it smaller, for it is reduced to data.image_size_px anyway, or cut it into several images"
+        raise VqadError(f"cannot decode {path}: {reason}; {advice}") from error
 
 
-def is_deep(image: Image.Image) -> bool:
+def _is_deep(image: Image.Image) -> bool:
     """Whether its values are not those of 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def declared_white(image: Image.Image) -> int | None:
+def _declared_white(image: Image.Image) -> int | None:
     """The value of white where the format knows it: Pillow scales PGM files, and TIFF may say 12 bits."""
     if image.format == "PPM" and image.mode == "I":
         return FULL_RANGE
@@ -102,7 +190,7 @@ def declared_white(image: Image.Image) -> int | None:
 
 
 def _to_rgb(image: Image.Image, white: int) -> Image.Image:
-    if is_deep(image):
+    if _is_deep(image):
         values = np.clip(np.asarray(image), 0, white)
         if image.mode == "F":
             grey = np.rint(values.astype(np.float64) * 255 / white)

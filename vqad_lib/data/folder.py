@@ -8,30 +8,39 @@ from pathlib import Path
 
 from PIL import Image
 
-from vqad_lib.data.sources import FrameRecord, FrameSource
+from vqad_lib.data.frames import FrameRecord, FrameSource
 from vqad_lib.errors import VqadError, printable
 
 MASK_FOLDERS = ("masks", "ground_truth")
 # formats that Pillow has a name for but cannot decode, or not without another program
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _NAMES_SHOWN = 2
-_NAME_LENGTH = 40
 
 
 @dataclass
 class _Listing:
-    """The images below a folder, by name, and the files that are left out: reason -> paths from the folder."""
+    """The images below a folder, by name, and the files that are left out: reason -> paths."""
 
     folder: Path
     images: list[Path] = field(default_factory=list)
-    left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    left_out: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, paths: list[Path], *, reason: str = "") -> list[Path]:
+        """Take paths out of the images, and note them as left out where there is a reason."""
+        self.images = sorted({*self.images} - {*paths})
+        if reason and paths:
+            self.left_out[reason] += paths
+        return paths
 
     def note(self) -> str:
-        """What a person is told, for example "normal: 12 images, 6 of them in subfolders; left out: 1 hidden (.x)"."""
-        inner = sum(path.parent != self.folder for path in self.images)
-        text = f"{self.folder.name}: {len(self.images)} images" + (f", {inner} of them in subfolders" if inner else "")
-        reasons = [f"{len(names)} {reason} ({_some(names)})" for reason, names in sorted(self.left_out.items())]
-        return text + (f"; left out: {', '.join(reasons)}" if reasons else "")
+        """What a person is told, for example "normal: 12 images; left out: 1 hidden (.x)"."""
+        reasons = [f"{len(paths)} {why} ({_some(paths, self.folder)})" for why, paths in sorted(self.left_out.items())]
+        return f"{self.folder.name}: {len(self.images)} images" + "; left out: " * bool(reasons) + ", ".join(reasons)
+
+
+def is_folder(folder: Path) -> bool:
+    """Whether a folder has this layout."""
+    return {"normal", "abnormal"} <= _known_folders(folder).keys()
 
 
 def read_folder(root: Path) -> FrameSource:
@@ -47,98 +56,87 @@ def read_folder(root: Path) -> FrameSource:
         OSError: a folder cannot be listed.
     """
     root = Path(root)
-    normal, abnormal, *masks = (_list(root / name) for name in ("normal", "abnormal", *MASK_FOLDERS))
-    within = _take_masks(abnormal)
-    of_normal = [(normal, _take_masks(normal))]
-    if not (abnormal.folder / "normal").is_dir():
-        of_normal += [(at, [path for path in at.images if at.folder / "normal" in path.parents]) for at in masks]
-    for listing, paths in of_normal:
-        listing.images = sorted({*listing.images} - {*paths})
-        for path in paths:
-            listing.left_out["masks of normal images"].append(str(path.relative_to(listing.folder)))
+    folders = _known_folders(root)
+    listings = {name: _list(folder) for name, folder in folders.items()}
+    normal, abnormal = listings.pop("normal"), listings.pop("abnormal")
+    of_normal = {"reason": "masks of normal images"}
+    normal.take(_masks_among(normal), **of_normal)
+    within = abnormal.take(_masks_among(abnormal))
+    for beside in [] if (abnormal.folder / "normal").is_dir() else listings.values():
+        beside.take([path for path in beside.images if beside.folder / "normal" in path.parents], **of_normal)
     for listing in (normal, abnormal):
         if not listing.images:
             raise VqadError(f"{listing.folder} holds no images that can be read; put some into it ({listing.note()})")
-    mask_of = _match_masks(abnormal, within + [path for listing in masks for path in listing.images])
+    mask_of = _match_masks(abnormal, sum((beside.images for beside in listings.values()), within))
     records = [
         FrameRecord(
             path=path,
             mask_path=mask_of.get(path),
-            image_id=f"{listing.folder.name}/{_name(path, listing.folder)}",
-            clip=listing.folder.name,
+            image_id=f"{name}/{_name(path, listing.folder)}",
+            clip=name,
             frame=frame,
             part="folder",
             label=int(listing is abnormal),
         )
-        for listing in (normal, abnormal)
+        for name, listing in (("normal", normal), ("abnormal", abnormal))
         for frame, path in enumerate(listing.images)
     ]
-    notes = [listing.note() for listing in (normal, abnormal, *masks) if listing.images or listing.left_out]
+    notes = [listing.note() for listing in (normal, abnormal, *listings.values())]
     if within:
-        notes.append(f"{len(within)} of the files in abnormal are masks ({_some([path.name for path in within])})")
-    known = {"normal", "abnormal", *MASK_FOLDERS}
-    if others := sorted(place.name for place in root.iterdir() if place.is_dir() and place.name not in known):
-        notes.append(f"not looked into: {len(others)} other folders ({_some(others)})")
-    if misspelt := [name for name in others if name.lower() in known]:
-        notes.append(f"the known folders are in lower case: rename {_some(misspelt)} if it is one of them")
-    if strays := [path.name for path in root.iterdir() if not path.name.startswith(".") and _is_image(path)]:
-        notes.append(f"left out: {len(strays)} images beside the folders ({_some(strays)})")
-    return FrameSource(root=root, records=records, label_file=None, has_masks=bool(mask_of), notes=tuple(notes))
+        notes.append(f"{len(within)} of the files in abnormal are masks ({_some(within, abnormal.folder)})")
+    if others := [path for path in root.iterdir() if path not in folders.values() and not path.name.startswith(".")]:
+        notes.append(f"not looked into: {len(others)} beside the folders ({_some(others, root)})")
+    return FrameSource(root, records, has_masks=bool(mask_of), notes=tuple(notes))
+
+
+def _known_folders(root: Path) -> dict[str, Path]:
+    """The folders that the layout knows, by name, in which capital letters do not matter."""
+    known = ("normal", "abnormal", *MASK_FOLDERS)
+    places = sorted(root.iterdir()) if root.is_dir() else []
+    return {place.name.lower(): place for place in places if place.name.lower() in known and place.is_dir()}
 
 
 def _list(folder: Path) -> _Listing:
     listing = _Listing(folder)
-    for place, folders, names in os.walk(folder, onerror=_unless_absent):
-        for name in [*folders, *names]:
-            path, reason = Path(place, name), ""
-            if name.startswith("."):
-                reason = "hidden"
-            elif path.is_symlink() and not path.exists():
-                reason = "links to nothing"
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        for path in (Path(place, name) for name in [*folders, *names]):
+            if path.name.startswith("."):
+                listing.left_out["hidden"].append(path)
             elif path.is_dir():
-                reason = "links to folders" if path.is_symlink() else ""
+                if path.is_symlink():
+                    listing.left_out["links to folders"].append(path)
             elif not path.is_file():
-                reason = "not regular files"
-            elif path.suffix.lower() not in image_suffixes():
-                reason = "without an image's ending"
+                listing.left_out["not regular files"].append(path)
+            elif path.suffix.lower() not in _image_suffixes():
+                listing.left_out["without an image's ending"].append(path)
             else:
                 listing.images.append(path)
-            if reason:
-                listing.left_out[reason].append(str(path.relative_to(folder)))
         folders[:] = [name for name in folders if not name.startswith(".")]
     listing.images.sort()
     return listing
 
 
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in image_suffixes()
-
-
-def _unless_absent(error: OSError) -> None:
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise error
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @functools.cache
-def image_suffixes() -> frozenset[str]:
+def _image_suffixes() -> frozenset[str]:
     """The endings of names that are taken for images, in lower case: those of all formats that Pillow decodes."""
     Image.init()
     readable = Image.OPEN.keys() - _NOT_DECODED
     return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in readable)
 
 
-def _take_masks(listing: _Listing) -> list[Path]:
-    """Take from the images the masks among them: in a folder of theirs, or beside the image they are named after."""
+def _masks_among(listing: _Listing) -> list[Path]:
+    """The masks among the images: in a folder of theirs, or beside the image that they are named after."""
     keys = {_key(path, listing.folder) for path in listing.images}
 
     def is_mask(path: Path) -> bool:
-        key = _key(path, listing.folder)
-        in_folder = not {*path.relative_to(listing.folder).parts[:-1]}.isdisjoint(MASK_FOLDERS)
-        return in_folder or (_bare(key) != key and _bare(key) in keys)
+        key, inner = _key(path, listing.folder), str(path.parent.relative_to(listing.folder)).lower().split("/")
+        return not {*inner}.isdisjoint(MASK_FOLDERS) or (_bare(key) != key and _bare(key) in keys)
 
-    masks = [path for path in listing.images if is_mask(path)]
-    listing.images = sorted({*listing.images} - {*masks})
-    return masks
+    return [path for path in listing.images if is_mask(path)]
 
 
 def _match_masks(abnormal: _Listing, masks: list[Path]) -> dict[Path, Path]:
@@ -151,37 +149,31 @@ def _match_masks(abnormal: _Listing, masks: list[Path]) -> dict[Path, Path]:
         for key in {_key(path, abnormal.folder), path.stem}:
             named[key].append(path)
     mask_of: dict[Path, Path] = {}
-    orphans = []
     for mask in masks:
         key = _key(mask, abnormal.folder.parent)
         stem = mask.stem if key == f"/{mask.stem}" else f"/{mask.stem}"  # "/" before it: of an image in no subfolder
         images = next((named[key] for key in (key, _bare(key), stem, _bare(stem)) if key in named), [])
+        if not images:
+            image = f"{mask.stem}.* in {abnormal.folder}"
+            raise VqadError(f"{mask} is a mask without an image {image}; remove it or add the image")
         if len(images) > 1:
             raise VqadError(f"{images[1]} and {images[0].name} would share a mask; rename one image and its mask")
-        if not images:
-            orphans.append(mask)
-        elif images[0] in mask_of:
+        if images[0] in mask_of:
             raise VqadError(f"{mask} and {mask_of[images[0]]} are masks of the same image; keep one")
-        else:
-            mask_of[images[0]] = mask
-    for path in abnormal.images if masks else []:
-        if path not in mask_of:
-            place = abnormal.folder.with_name(MASK_FOLDERS[0])
-            name = _key(path, abnormal.folder).removeprefix("/")
-            raise VqadError(
-                f"{path} has no mask in {place}; add {name}.* or {name}_mask.*, or remove all masks "
-                "to go without pixels"
-            )
-    if orphans:
-        image = f"{orphans[0].stem}.* in {abnormal.folder}"
-        raise VqadError(f"{orphans[0]} is a mask without an image {image}; remove it or add the image")
+        mask_of[images[0]] = mask
+    if masks and (bare := [path for path in abnormal.images if path not in mask_of]):
+        name = _key(bare[0], abnormal.folder).removeprefix("/")
+        raise VqadError(
+            f"{bare[0]} has no mask in {abnormal.folder.with_name(MASK_FOLDERS[0])}; add {name}.* or {name}_mask.*, or "
+            "remove all masks to go without pixels"
+        )
     return mask_of
 
 
 def _key(path: Path, folder: Path) -> str:
     """The path from the folder without suffix, and without the folders that only say what the file is."""
     parts = path.relative_to(folder).with_suffix("").parts
-    return "/".join(part for part in parts[:-1] if part not in ("abnormal", *MASK_FOLDERS)) + "/" + parts[-1]
+    return "/".join(part for part in parts[:-1] if part.lower() not in ("abnormal", *MASK_FOLDERS)) + "/" + parts[-1]
 
 
 def _bare(key: str) -> str:
@@ -193,6 +185,6 @@ def _name(path: Path, folder: Path) -> str:
     return printable(str(path.relative_to(folder)).replace("\\", "\\\\"))
 
 
-def _some(names: list[str]) -> str:
-    shown = [name if len(name) <= _NAME_LENGTH else f"{name[:_NAME_LENGTH]}…" for name in sorted(names)[:_NAMES_SHOWN]]
-    return ", ".join([*map(printable, shown), *["..."] * (len(names) > _NAMES_SHOWN)])
+def _some(paths: list[Path], folder: Path) -> str:
+    names = sorted(printable(str(path.relative_to(folder))) for path in paths)
+    return ", ".join(names[:_NAMES_SHOWN] + ["..."] * (len(names) > _NAMES_SHOWN))

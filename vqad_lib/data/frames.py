@@ -1,37 +1,93 @@
-"""Prepared frames: every image decoded, reduced to one size, and kept in a cache that the content of the source names.
+"""Frames as a reader lists them, and prepared: decoded, reduced to one size, kept under a name made of their content.
 
 A second call hashes the source again, by content, and decodes nothing; how images are reduced is said in `decode`.
 """
 
 import contextlib
-import functools
 import hashlib
 import os
-import shutil
-import time
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 
-from vqad_lib.config import SyntheticConfig
-from vqad_lib.cores import usable_cores
-from vqad_lib.data import synthetic as walkway
-from vqad_lib.data.decode import decode_frame, decode_mask
-from vqad_lib.data.folder import read_folder
-from vqad_lib.data.sources import FrameRecord, FrameSource, locate_source
-from vqad_lib.data.survey import darkness, survey
-from vqad_lib.data.ucsd import read_ucsd
-from vqad_lib.errors import VqadError, printable
-from vqad_lib.files import read_json, write_json
+from vqad_lib.data.decode import darkness, decode_frame, decode_mask, survey
+from vqad_lib.errors import VqadError
+from vqad_lib.files import read_json, sha256_of, usable_cores, write_json
 from vqad_lib.progress import progress
 
 PREPARATION_VERSION = 2  # raise it when the same source would give other arrays
-_BATCH_IMAGES = 256  # decoded and not yet written: bounds memory
-_STALE_S = 24 * 3600
+_COLUMNS = ["image_id", "clip", "frame", "part", "label"]
+
+
+class FrameRecord(NamedTuple):
+    """One frame of a source: where it lies and what is known of it; `frame` counts from 0, `label` is 0 or 1."""
+
+    path: Path
+    mask_path: Path | None
+    image_id: str
+    clip: str
+    frame: int
+    part: str
+    label: int
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """What a reader returns: all frames of a data set, in order.
+
+    Attributes:
+        root: the folder; frames and further files lie below it.
+        records: the frames.
+        has_masks: whether anomalous pixels are known.
+        label_file: a further file whose content matters.
+        notes: what a person should know of the files, a line each.
+    """
+
+    root: Path
+    records: list[FrameRecord]
+    has_masks: bool
+    label_file: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """SHA-256 of the names and contents of all files, on all cores: hashing releases the interpreter lock.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        places = [place for record in self.records for place in (record.path, record.mask_path)]
+        paths = sorted(place for place in (*places, self.label_file) if place is not None)
+        total = hashlib.sha256()
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for path, digest in zip(paths, pool.map(sha256_of, paths), strict=True):
+                total.update(os.fsencode(path.relative_to(self.root)) + b"\0" + bytes.fromhex(digest))
+        return total.hexdigest()
+
+    def store(self, folder: Path, size_px: int) -> list[str]:
+        """Write frames, masks and index; what a person should know of the values."""
+        n, workers, counts = len(self.records), usable_cores(), np.zeros(256, dtype=np.int64)
+        whites, notes = survey([record.path for record in self.records], workers=workers)
+        tasks = map(joblib.delayed(_prepared), self.records, whites, [size_px] * n)
+        prepared = joblib.Parallel(workers, prefer="threads", return_as="generator")(tasks)
+        with (
+            _npy(folder / "frames.npy", (n, 3, size_px, size_px)) as frames,
+            _npy(folder / "masks.npy", (n, size_px, size_px)) as masks,
+        ):
+            for frame, mask in progress(prepared, what="prepare frames", total=n, unit="image"):
+                frames.write(frame.tobytes())
+                masks.write(mask.tobytes())
+                counts += np.bincount(frame.ravel(), minlength=256)
+        if not self.has_masks:
+            (folder / "masks.npy").unlink()
+        pd.DataFrame(self.records)[_COLUMNS].assign(kind="").to_parquet(folder / "index.parquet")
+        return notes + darkness(counts)
 
 
 @dataclass(frozen=True)
@@ -39,7 +95,7 @@ class FrameSet:
     """A data set, ready to use.
 
     Attributes:
-        dataset: "ucsd_ped2", "synthetic" or "folder".
+        dataset: "ucsd_ped2", "synthetic", "folder" or another key of `DATASETS`.
         title: what tables and figures call it, for example "UCSD Ped2".
         images: (n, 3, size, size) uint8, RGB, read-only, mapped from disk.
         index: n rows in the order of `images`: image_id (unique), clip, frame (from 0), part ("train", "test" or
@@ -61,127 +117,46 @@ class FrameSet:
     paths: tuple[Path, ...] = ()
 
 
-def prepare_frames(
-    *, dataset: str, data_root: Path | None, size_px: int, cache_dir: Path, synthetic: SyntheticConfig
-) -> FrameSet:
-    """Read a data set at one size, from the cache if the same content was prepared before.
-
-    The cache is `cache_dir/<dataset>_<size>_<digest>`; it appears under that name only when it is whole.
+def cached_frames(source: FrameSource, cache_dir: Path, *, dataset: str, title: str, size_px: int) -> FrameSet:
+    """The frames of a source, from the cache if the same content was prepared before.
 
     Args:
-        dataset: "ucsd_ped2", "synthetic" or "folder".
-        data_root: where the data set lies (see `locate_source`); ignored for "synthetic".
-        size_px: width and height of the prepared images, >= 8.
-        cache_dir: a folder for prepared frames; made if missing.
-        synthetic: what to generate; ignored unless `dataset` is "synthetic".
+        source: `FrameSource`, or what has its `digest`, `store`, `notes` and `records`.
+        cache_dir: their folder `<dataset>_<size>_<digest>_v<version>` appears here, only when it is whole.
+        dataset, title, size_px: see `FrameSet`.
 
     Raises:
-        VqadError: the source is missing, damaged or contradicts itself (the file is named), or the cache cannot be
-            written.
+        OSError: a file of the source cannot be read.
+        VqadError: a file cannot be decoded, or the cache cannot be written or read.
     """
-    if size_px < 8:
-        raise VqadError(f"data.image_size_px: must be at least 8, got {size_px}")
-    source, title = None, "synthetic walkway"
-    if dataset == "synthetic":
-        digest = walkway.digest(synthetic)
-    else:
-        source, title = _open_source(dataset, data_root)
-        digest = _digest_of_source(source)
-    folder = Path(cache_dir) / f"{dataset}_{size_px}_{digest[:12]}"
-    if not _is_complete(folder, digest):
-        with _whole_folder(folder, digest) as (temporary, notes):
-            if source is None:
-                _store_synthetic(temporary, synthetic, size_px)
-            else:
-                notes += _store_source(temporary, source, size_px)
-    frames = _load(folder, dataset=dataset, title=title, digest=digest)
-    if source is None:
-        return frames
-    return replace(frames, notes=source.notes + frames.notes, paths=tuple(record.path for record in source.records))
-
-
-def _open_source(dataset: str, data_root: Path | None) -> tuple[FrameSource, str]:
-    if dataset not in ("ucsd_ped2", "folder"):
-        raise VqadError(f"data set {dataset!r} is unknown; choose ucsd_ped2, synthetic or folder")
-    if data_root is None:
-        raise VqadError(f"data set {dataset} needs a folder; set DATA_ROOT=")
-    layout, root = locate_source(data_root)
-    if (layout == "folder") != (dataset == "folder"):
-        raise VqadError(f"{root} has the layout {layout}, which is not data set {dataset}; set DATA_ROOT= accordingly")
+    digest = source.digest()
+    folder = Path(cache_dir) / f"{dataset}_{size_px}_{digest[:12]}_v{PREPARATION_VERSION}"
+    if not folder.is_dir():
+        _make_whole(folder, source, size_px)
+    masks = folder / "masks.npy"
     try:
-        if layout == "folder":
-            return read_folder(root), f"image folder {printable(root.name)}"
-        return read_ucsd(root, layout), "UCSD Ped2"
-    except OSError as error:
-        raise VqadError(f"cannot read {error.filename or root}: {error.strerror}; make it readable") from error
+        return FrameSet(
+            dataset=dataset,
+            title=title,
+            images=np.load(folder / "frames.npy", mmap_mode="r"),
+            index=pd.read_parquet(folder / "index.parquet"),
+            masks=np.load(masks, mmap_mode="r") if masks.is_file() else None,
+            digest=digest,
+            notes=(*source.notes, *read_json(folder / "notes.json")),
+            paths=tuple(record.path for record in source.records),
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise VqadError(f"cannot read prepared frames in {folder}: {error}; delete the folder and run again") from error
 
 
-def _digest_of_source(source: FrameSource) -> str:
-    """As `vqad_lib.files.digest_of_files`, on all cores: hashing releases the interpreter lock."""
-    paths = sorted(source.files())
-    with ThreadPoolExecutor(_workers()) as pool:
-        digests = pool.map(_digest_of_file, paths, chunksize=1)
-        total = hashlib.sha256()
-        for path, digest in zip(paths, digests, strict=True):
-            total.update(os.fsencode(path.relative_to(source.root)) + b"\0" + digest)
-    return total.hexdigest()
-
-
-def _digest_of_file(path: Path) -> bytes:
-    try:
-        return hashlib.sha256(path.read_bytes()).digest()
-    except OSError as error:
-        raise VqadError(f"cannot read {path}: {error.strerror}; make it readable or restore it") from error
-
-
-def _workers() -> int:
-    return min(32, usable_cores())
-
-
-def _prepare_one(
-    record: FrameRecord, white: int, size_px: int, has_masks: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _prepared(record: FrameRecord, white: int, size_px: int) -> tuple[np.ndarray, np.ndarray]:
     frame, size = decode_frame(record.path, size_px, white=white)
     if record.mask_path is None:
-        return frame, np.zeros((size_px, size_px), dtype=np.uint8) if has_masks else None
+        return frame, np.zeros((size_px, size_px), dtype=np.uint8)
     mask, mask_size = decode_mask(record.mask_path, size_px)
     if mask_size != size:
         raise VqadError(f"{record.mask_path} is {mask_size} px but {record.path} is {size} px; make them the same size")
     return frame, mask
-
-
-def _prepared(source: FrameSource, whites: list[int], size_px: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    with ThreadPoolExecutor(_workers()) as pool:
-        for start in range(0, len(source.records), _BATCH_IMAGES):
-            batch = slice(start, start + _BATCH_IMAGES)
-            prepare = functools.partial(_prepare_one, size_px=size_px, has_masks=source.has_masks)
-            yield from pool.map(prepare, source.records[batch], whites[batch])
-
-
-def _store_source(folder: Path, source: FrameSource, size_px: int) -> list[str]:
-    """Write frames, masks and index; what a person should know of the values."""
-    n = len(source.records)
-    whites, notes = survey([record.path for record in source.records], workers=_workers())
-    with contextlib.ExitStack() as stack:
-        frames = stack.enter_context(_npy(folder / "frames.npy", (n, 3, size_px, size_px)))
-        masks = stack.enter_context(_npy(folder / "masks.npy", (n, size_px, size_px))) if source.has_masks else None
-        counts = np.zeros(256, dtype=np.int64)
-        for frame, mask in progress(_prepared(source, whites, size_px), what="prepare frames", total=n, unit="image"):
-            frames.write(frame.tobytes())
-            counts += np.bincount(frame.ravel(), minlength=256)
-            if masks is not None:
-                masks.write(mask.tobytes())
-    columns = ("image_id", "clip", "frame", "part", "label")
-    index = pd.DataFrame({c: [getattr(record, c) for record in source.records] for c in columns}).assign(kind="")
-    index.to_parquet(folder / "index.parquet")
-    return notes + darkness(counts)
-
-
-def _store_synthetic(folder: Path, config: SyntheticConfig, size_px: int) -> None:
-    images, index, masks = walkway.generate(config, size_px)
-    np.save(folder / "frames.npy", images)
-    np.save(folder / "masks.npy", masks)
-    index.to_parquet(folder / "index.parquet")
 
 
 @contextlib.contextmanager
@@ -192,66 +167,19 @@ def _npy(path: Path, shape: tuple[int, ...]) -> Iterator:
         yield handle
 
 
-@contextlib.contextmanager
-def _whole_folder(folder: Path, digest: str) -> Iterator[tuple[Path, list[str]]]:
-    """Yield a temporary folder that takes the name `folder`, with `meta.json`, only if the block ends well.
-
-    What the block puts into the list is kept in `meta.json` as notes.
-    """
-    notes: list[str] = []
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+def _make_whole(folder: Path, source: FrameSource, size_px: int) -> None:
+    """Have the source fill a temporary folder, which takes the name `folder` only if that ends well."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for old in folder.parent.glob(f".{folder.name}.*.part"):
-            if old == temporary or time.time() - old.stat().st_mtime > _STALE_S:  # left by a killed run
-                shutil.rmtree(old, ignore_errors=True)
-        temporary.mkdir()
-        yield temporary, notes
-        files = {path.name: _flushed_size(path) for path in temporary.iterdir()}
-        meta = {"preparation": PREPARATION_VERSION, "digest": digest, "files": files, "notes": notes}
-        write_json(temporary / "meta.json", meta)
-        if not _is_complete(folder, digest):  # another process may have been faster
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            made = Path(temporary) / folder.name
+            made.mkdir()
+            write_json(made / "notes.json", source.store(made, size_px))
+            for path in made.iterdir():
+                with open(path, "rb+") as handle:
+                    os.fsync(handle.fileno())
+            if not folder.is_dir():  # another process may have been faster
+                os.replace(made, folder)
     except OSError as error:
-        if _is_complete(folder, digest):
-            return
-        reason = error.strerror or str(error)
-        raise VqadError(
-            f"cannot write {folder}: {reason}; free space or make the folder writable, then run again"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _flushed_size(path: Path) -> int:
-    with open(path, "rb+") as handle:
-        os.fsync(handle.fileno())
-    return path.stat().st_size
-
-
-def _is_complete(folder: Path, digest: str) -> bool:
-    if not (folder / "meta.json").is_file():
-        return False
-    try:
-        meta = read_json(folder / "meta.json")
-        sizes = {name: (folder / name).stat().st_size for name in meta["files"]}
-        return (meta["preparation"], meta["digest"], meta["files"]) == (PREPARATION_VERSION, digest, sizes)
-    except (VqadError, OSError, KeyError, TypeError):
-        return False
-
-
-def _load(folder: Path, *, dataset: str, title: str, digest: str) -> FrameSet:
-    masks = folder / "masks.npy"
-    try:
-        return FrameSet(
-            dataset=dataset,
-            title=title,
-            images=np.load(folder / "frames.npy", mmap_mode="r"),
-            index=pd.read_parquet(folder / "index.parquet"),
-            masks=np.load(masks, mmap_mode="r") if masks.is_file() else None,
-            digest=digest,
-            notes=tuple(read_json(folder / "meta.json")["notes"]),
-        )
-    except (OSError, ValueError) as error:
-        raise VqadError(f"cannot read prepared frames in {folder}: {error}; delete the folder and run again") from error
+        advice = "free space or make the folder writable, then run again"
+        raise VqadError(f"cannot write {folder}: {error.strerror or error}; {advice}") from error

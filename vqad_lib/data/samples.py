@@ -4,6 +4,8 @@ Where it is known what a clip shows, the rule takes each kind of anomaly in turn
 a clip the frame in the middle of its anomalous ones. Otherwise frames are spread evenly.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy import ndimage
@@ -14,42 +16,12 @@ Box = tuple[float, float, float, float]
 # What is to be seen in the middle anomalous frame of each test clip of UCSD Ped2, and how many frames the clip has.
 # Found by looking: a contact sheet of five frames a clip, spread over its anomalous ones, at full size. The data set
 # itself does not say. A bike may be ridden or pushed, a skater stands on a board; there is no wheelchair in Ped2.
-PED2_TEST_CLIPS = {
-    "Test001": ("bike", 180),
-    "Test002": ("bike", 180),
-    "Test003": ("bike", 150),
-    "Test004": ("cart", 180),
-    "Test005": ("bike", 150),
-    "Test006": ("bike", 180),
-    "Test007": ("bike and skater", 180),
-    "Test008": ("bike and skater", 180),
-    "Test009": ("bike", 120),
-    "Test010": ("bike", 150),
-    "Test011": ("bike", 180),
-    "Test012": ("skater", 180),
-}
+PED2_TEST_CLIPS = pd.read_csv(Path(__file__).with_name("ped2_test_clips.csv"), index_col="clip")
 
-# Where it is to be seen, for copies of Ped2 without pixel masks: for clips in figures, two frames, six before and
-# six after the middle anomalous one, and the boxes of each anomaly in both, in px of 360x240. Found by looking.
-PED2_WIDTH_PX, PED2_HEIGHT_PX = 360, 240
-PED2_BOXES: dict[str, tuple[tuple[int, int], list[tuple[Box, Box]]]] = {
-    "Test001": ((114, 126), [((104, 112, 133, 149), (127, 117, 158, 154))]),
-    "Test002": ((131, 143), [((109, 152, 147, 191), (148, 155, 187, 195))]),
-    "Test004": ((99, 111), [((217, 148, 298, 198), (195, 153, 275, 205))]),
-    "Test007": (
-        (106, 118),
-        [
-            ((34, 141, 72, 174), (44, 141, 82, 175)),  # pushed
-            ((59, 175, 90, 213), (74, 181, 105, 219)),
-            ((73, 117, 99, 147), (99, 113, 123, 149)),  # the skater
-        ],
-    ),
-    "Test008": (
-        (84, 96),
-        [((151, 133, 190, 167), (130, 132, 168, 167)), ((118, 124, 137, 157), (150, 121, 168, 150))],
-    ),
-    "Test012": ((127, 139), [((57, 113, 71, 148), (77, 110, 92, 147))]),
-}
+# Where it is to be seen, for copies of Ped2 without pixel masks: for clips that figures show, two frames, six before
+# and six after the middle anomalous one, and each anomaly's box in both, in px of 360x240. Found by looking.
+PED2_BOXES = pd.read_csv(Path(__file__).with_name("ped2_boxes.csv"))
+_PED2_SIZE_PX = np.array([360, 240, 360, 240])
 
 
 def frame_kinds(index: pd.DataFrame) -> np.ndarray:
@@ -63,10 +35,7 @@ def frame_kinds(index: pd.DataFrame) -> np.ndarray:
         Clips of Ped2 are recognised by their lengths, for another recording may use the same names.
     """
     anomalous = index["label"].to_numpy() == 1
-    if _is_ped2(index):
-        known = index["clip"].map({clip: kind for clip, (kind, _) in PED2_TEST_CLIPS.items()}).fillna("")
-    else:
-        known = index["kind"]
+    known = index["clip"].map(PED2_TEST_CLIPS["kind"]).fillna("") if _is_ped2(index) else index["kind"]
     return np.where(anomalous, known.to_numpy(dtype=str), "")
 
 
@@ -85,17 +54,13 @@ def anomaly_boxes(index: pd.DataFrame, rows: np.ndarray, *, masks: np.ndarray | 
     """
     if masks is not None:
         return [_boxes_of_mask(np.asarray(masks[row])) for row in rows]
-    known = PED2_BOXES if _is_ped2(index) else {}
-    picked = index.iloc[rows]
-    return [
-        _boxes_between(*known[clip], frame) if clip in known and label else []
-        for clip, frame, label in zip(picked["clip"], picked["frame"], picked["label"], strict=True)
-    ]
+    known, picked = _is_ped2(index), index.iloc[rows][["clip", "frame", "label"]]
+    return [_known_boxes(clip, frame) if known and label else [] for clip, frame, label in picked.to_numpy()]
 
 
 def _is_ped2(index: pd.DataFrame) -> bool:
     lengths = index.loc[index["part"] == "test", "clip"].value_counts().to_dict()
-    return lengths == {clip: length for clip, (_, length) in PED2_TEST_CLIPS.items()}
+    return lengths == PED2_TEST_CLIPS["frames"].to_dict()
 
 
 def _boxes_of_mask(mask: np.ndarray) -> list[Box]:
@@ -105,12 +70,13 @@ def _boxes_of_mask(mask: np.ndarray) -> list[Box]:
     return [(x.start / width, y.start / height, x.stop / width, y.stop / height) for y, x in found]
 
 
-def _boxes_between(ends: tuple[int, int], boxes: list[tuple[Box, Box]], frame: int) -> list[Box]:
-    after = (frame - ends[0]) / (ends[1] - ends[0])
-    if not 0 <= after <= 1:
-        return []
-    size = np.array([PED2_WIDTH_PX, PED2_HEIGHT_PX] * 2)
-    return [tuple(((1 - after) * np.array(first) + after * np.array(last)) / size) for first, last in boxes]
+def _known_boxes(clip: str, frame: int) -> list[Box]:
+    found = []
+    for _, first, last, *ends in PED2_BOXES[PED2_BOXES["clip"] == clip].itertuples(index=False):
+        after = (frame - first) / (last - first)
+        if 0 <= after <= 1:
+            found.append(tuple(((1 - after) * np.array(ends[:4]) + after * np.array(ends[4:])) / _PED2_SIZE_PX))
+    return found
 
 
 def anomalous_examples(index: pd.DataFrame, *, n: int, among: np.ndarray | None = None) -> np.ndarray:
@@ -128,19 +94,19 @@ def anomalous_examples(index: pd.DataFrame, *, n: int, among: np.ndarray | None 
         (<= n,) int64 row numbers, ascending.
     """
     anomalous = index["label"].to_numpy() == 1
-    kinds = pd.Series(frame_kinds(index))
-    if not (kinds != "").any():
+    rows = np.flatnonzero(anomalous)
+    found = pd.DataFrame({"row": rows, "clip": index["clip"].to_numpy()[rows], "kind": frame_kinds(index)[rows]})
+    middles = found.groupby("clip")["row"].transform(lambda of_clip: of_clip.iloc[len(of_clip) // 2])
+    found["away"] = (found["row"] - middles).abs()
+    if among is not None:
+        found = found[among[rows]]
+    nearest = found.sort_values(["clip", "away"], kind="stable").drop_duplicates("clip")  # ties: the earlier frame
+    if len(nearest) < n or not (nearest["kind"] != "").any():
         return _spread(index, anomalous, n, among)
-    chosen = anomalous if among is None else anomalous & among
-    middles = {}
-    for clip, rows in pd.Series(np.flatnonzero(anomalous)).groupby(index["clip"].to_numpy()[anomalous]):
-        middle, candidates = rows.iloc[len(rows) // 2], rows[chosen[rows]]
-        if len(candidates):
-            nearest = (candidates - middle).abs().idxmin()  # the first of equals: the earlier frame
-            middles[clip] = candidates[nearest]
-    if len(middles) < n:
-        return _spread(index, anomalous, n, among)
-    return np.sort(_each_kind_in_turn(pd.Series(middles, dtype=np.int64), kinds)[:n])
+    # the first clip of each kind, the rarest kind first, then the second
+    of_kind = nearest.groupby("kind")["clip"]
+    in_turn = nearest.assign(turn=of_kind.cumcount(), clips=of_kind.transform("size"))
+    return np.sort(in_turn.sort_values(["turn", "clips", "kind"])["row"].to_numpy()[:n])
 
 
 def normal_examples(index: pd.DataFrame, *, n: int, among: np.ndarray | None = None) -> np.ndarray:
@@ -152,14 +118,6 @@ def frame_titles(index: pd.DataFrame, rows: np.ndarray) -> list[str]:
     """Names of frames for figures: kind, where it is known, above clip and frame, for example "cart\\nTest004/105"."""
     kinds, names = frame_kinds(index)[rows], index["image_id"].to_numpy()[rows]
     return [f"{kind}\n{name}" if kind else str(name) for kind, name in zip(kinds, names, strict=True)]
-
-
-def _each_kind_in_turn(rows: pd.Series, kinds: pd.Series) -> np.ndarray:
-    """Reorder rows, given in the order of their clips: the first clip of each kind, then the second, and so on."""
-    by_kind = [group.to_numpy() for _, group in rows.groupby(kinds[rows].to_numpy())]  # kinds by name
-    by_kind.sort(key=len)  # the rarest first; equals stay by name
-    rounds = max(len(group) for group in by_kind)
-    return np.array([group[i] for i in range(rounds) for group in by_kind if i < len(group)], dtype=np.int64)
 
 
 def _spread(index: pd.DataFrame, wanted: np.ndarray, n: int, among: np.ndarray | None) -> np.ndarray:

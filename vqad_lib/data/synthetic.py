@@ -6,30 +6,98 @@ pixels are known. Clip c of a part draws from its own generator, keyed by (seed,
 with the same clips. Frames are drawn at twice their size and averaged down.
 """
 
-import dataclasses
 import hashlib
-import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
 from vqad_lib.config import SyntheticConfig
-from vqad_lib.data.walkway_drawing import PATH_BOTTOM, PATH_TOP, Mover, Pen, draw_background, draw_mover
 from vqad_lib.progress import progress
 
-GENERATOR_VERSION = 1  # raise it when the same configuration would give other frames
-ANOMALIES = ("cart", "bike", "skater")
-MIN_ANOMALOUS_FRACTION = 0.001  # of the pixels, and never fewer than 3; below that a frame counts as normal
-_NOISE_GREY_LEVELS = 2.0
-_PEDESTRIAN_SPEED = (0.006, 0.014)  # of the width per frame
-_ANOMALY_SPEED = (0.030, 0.045)
+GENERATOR_VERSION = 2  # raise it when the same configuration would give other frames
+_PATH_TOP, _PATH_BOTTOM = 0.34, 0.88  # of the height
+_SKIN, _DARK = 115, 30  # grey levels
+# What stands on the path, from back to front: strokes of (points, width, grey level), None for the mover's own. Lengths
+# are body heights; points are so far ahead of the feet and above them. A stroke is round at its points.
+_PICTURES = {
+    "normal": [
+        ([(-0.15, 0.05), (0.0, 0.48), (0.15, 0.05)], 0.10, _DARK),
+        ([(0.0, 0.54), (0.0, 0.72)], 0.24, None),
+        ([(0.0, 0.91)], 0.17, _SKIN),
+    ],
+    "cart": [
+        ([(-0.76, 0.36), (0.76, 0.36)], 0.40, None),
+        ([(-0.20, 0.82), (0.20, 0.82)], 0.60, 45),
+        ([(0.24, 0.86)], 0.18, _SKIN),
+        ([(-0.66, 1.16), (0.66, 1.16)], 0.12, None),
+        *(([(wheel, 0.16)], 0.34, _DARK) for wheel in (-0.58, 0.58)),
+    ],
+    "bike": [
+        *(([(wheel, 0.24)], *tyre) for wheel in (-0.42, 0.42) for tyre in ((0.48, _DARK), (0.30, 150))),
+        ([(-0.42, 0.24), (-0.18, 0.52), (0.0, 0.24), (0.34, 0.58), (0.42, 0.24)], 0.06, 205),
+        ([(-0.18, 0.52), (0.08, 0.40), (0.0, 0.24)], 0.11, None),
+        ([(-0.15, 0.58), (0.08, 0.82)], 0.22, None),
+        ([(0.10, 0.84), (0.34, 0.58)], 0.08, None),
+        ([(0.18, 1.01)], 0.18, _SKIN),
+    ],
+    "skater": [
+        *(([(wheel, 0.03)], 0.09, _DARK) for wheel in (-0.24, 0.24)),
+        ([(-0.32, 0.08), (0.32, 0.08)], 0.07, 225),
+        ([(-0.17, 0.12), (0.0, 0.50), (0.17, 0.12)], 0.10, None),
+        ([(0.0, 0.56), (0.08, 0.76)], 0.22, None),
+        ([(-0.36, 0.62), (0.08, 0.78), (0.38, 0.70)], 0.08, None),
+        ([(0.13, 0.96)], 0.17, _SKIN),
+    ],
+}
+_ANOMALIES = ("cart", "bike", "skater")
 
 
-def digest(config: SyntheticConfig) -> str:
-    """SHA-256 of what the frames follow from: the configuration and the generator's version."""
-    content = json.dumps([GENERATOR_VERSION, dataclasses.asdict(config)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+class _Mover(NamedTuple):
+    """Something that crosses the picture; lengths are fractions of the picture's side."""
+
+    kind: str
+    x: np.ndarray  # in each frame
+    ahead: int  # 1 goes right, -1 left
+    feet: float  # from the picture's top
+    grey: int
+
+    def draw(self, drawing: ImageDraw.ImageDraw, frame: int, fill: int | None = None) -> None:
+        """Draw it where it is in a frame; `fill` replaces every grey level, which makes a silhouette."""
+        x, side_px = self.x[frame], drawing.im.size[0]
+        height = 0.13 + 0.16 * (self.feet - _PATH_TOP)  # who is lower in the picture is nearer, so larger
+        # legs swing in step with the ground covered
+        ahead = self.ahead if self.kind in _ANOMALIES else np.sin(4 * np.pi * x / height)
+        for points, width, grey in _PICTURES[self.kind]:
+            at = side_px * (np.array([x, self.feet]) + height * np.array(points) * [ahead, -1])
+            width_px, colour = max(1.0, side_px * height * width), self.grey if grey is None else grey
+            colour = (colour, colour, colour + 4) if fill is None else fill
+            drawing.line(at.ravel().tolist(), colour, round(width_px))
+            for corners in np.hstack([at - width_px / 2, at + width_px / 2]).tolist():
+                drawing.ellipse(corners, colour)
+
+
+@dataclass(frozen=True)
+class Walkway:
+    """The walkway as a source of frames (see `FrameSource`): there are no files, and nothing to note."""
+
+    config: SyntheticConfig
+    records = notes = ()
+
+    def digest(self) -> str:
+        """SHA-256 of what the frames follow from: the configuration and the generator's version."""
+        return hashlib.sha256(f"{GENERATOR_VERSION} {self.config}".encode()).hexdigest()
+
+    def store(self, folder: Path, size_px: int) -> list[str]:
+        """Write what `generate` draws to a folder; there is nothing to note."""
+        images, index, masks = generate(self.config, size_px)
+        np.save(folder / "frames.npy", images)
+        np.save(folder / "masks.npy", masks)
+        index.to_parquet(folder / "index.parquet")
+        return []
 
 
 def generate(config: SyntheticConfig, size_px: int) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
@@ -43,98 +111,72 @@ def generate(config: SyntheticConfig, size_px: int) -> tuple[np.ndarray, pd.Data
         index: as `FrameSet.index`; `kind` is the anomaly to be seen, or "normal".
         masks: (n, size_px, size_px) uint8, 1 where the anomaly is.
     """
-    clips = [("Train", c) for c in range(1, config.train_clips + 1)]
-    clips += [("Test", c) for c in range(1, config.test_clips + 1)]
+    parts = {"Train": config.train_clips, "Test": config.test_clips}
+    clips = [(part, number) for part, count in parts.items() for number in range(1, count + 1)]
     n = len(clips) * config.frames_per_clip
     images = np.empty((n, 3, size_px, size_px), dtype=np.uint8)
     masks = np.empty((n, size_px, size_px), dtype=np.uint8)
-    rows: list[dict] = []
-    background = draw_background(np.random.default_rng([config.seed, 0]), 2 * size_px)
+    rows: list[tuple] = []
+    background = _background(np.random.default_rng([config.seed, 0]), 2 * size_px)
     for part, number in progress(clips, what="draw synthetic clips", unit="clip"):
-        rng = np.random.default_rng([config.seed, 1 if part == "Train" else 2, number])
-        movers = _pedestrians(rng, config.frames_per_clip)
+        rng = np.random.default_rng([config.seed, [*parts].index(part) + 1, number])
+        movers = [_pedestrian(rng, config.frames_per_clip) for _ in range(rng.integers(4, 9))]
         if part == "Test":
-            movers.append(_anomaly(rng, ANOMALIES[(number - 1) % len(ANOMALIES)], config.frames_per_clip))
+            movers.append(_anomaly(rng, _ANOMALIES[(number - 1) % 3], config.frames_per_clip))
         for frame in range(config.frames_per_clip):
             i = len(rows)
-            images[i], masks[i] = _draw_frame(background, movers, frame, size_px, rng)
-            anomalous = masks[i].sum() >= max(3, MIN_ANOMALOUS_FRACTION * size_px**2)
+            images[i], masks[i] = _draw_frame(background, movers, frame, rng)
+            anomalous = masks[i].sum() >= max(3, 0.001 * size_px**2)
             masks[i] *= anomalous
-            rows.append(_row(part, number, frame, movers[-1].kind if anomalous else "normal"))
-    return images, pd.DataFrame(rows), masks
+            clip, kind = f"{part}{number:03d}", movers[-1].kind if anomalous else "normal"
+            rows.append((f"{clip}/{frame:03d}", clip, frame, part.lower(), int(anomalous), kind))
+    return images, pd.DataFrame(rows, columns=["image_id", "clip", "frame", "part", "label", "kind"]), masks
 
 
-def _row(part: str, number: int, frame: int, kind: str) -> dict:
-    clip = f"{part}{number:03d}"
-    return {
-        "image_id": f"{clip}/{frame:03d}",
-        "clip": clip,
-        "frame": frame,
-        "part": part.lower(),
-        "label": int(kind != "normal"),
-        "kind": kind,
-    }
+def _pedestrian(rng: np.random.Generator, n_frames: int) -> _Mover:
+    """A walker, 0.6% to 1.4% of the picture's width a frame; who leaves it comes in again on the other side."""
+    ahead = int(rng.choice([-1, 1]))
+    x = (rng.uniform(0, 1.2) + ahead * rng.uniform(0.006, 0.014) * np.arange(n_frames)) % 1.2 - 0.1
+    grey = int(rng.choice([rng.integers(25, 80), rng.integers(185, 235)]))
+    return _Mover("normal", x, ahead, rng.uniform(_PATH_TOP + 0.08, _PATH_BOTTOM - 0.02), grey)
 
 
-def _pedestrians(rng: np.random.Generator, n_frames: int) -> list[Mover]:
-    """Four to eight walkers; some are in the picture from the start, some come in from either side."""
-    walkers = []
-    for _ in range(int(rng.integers(4, 9))):
-        speed = float(rng.uniform(*_PEDESTRIAN_SPEED))
-        along = float(rng.uniform(-0.1 - speed * n_frames * 0.6, 0.95))
-        direction = int(rng.choice([-1, 1]))
-        feet_y = float(rng.uniform(PATH_TOP + 0.08, PATH_BOTTOM))
-        walkers.append(
-            Mover(
-                kind="normal",
-                start_x=along if direction > 0 else 1 - along,
-                speed=speed * direction,
-                feet_y=feet_y,
-                height=_height_at(feet_y) * float(rng.uniform(0.9, 1.1)),
-                shade=int(rng.choice([rng.integers(25, 80), rng.integers(185, 235)])),
-                phase=float(rng.uniform(0, 2 * np.pi)),
-            )
-        )
-    return walkers
-
-
-def _anomaly(rng: np.random.Generator, kind: str, n_frames: int) -> Mover:
-    """It crosses within the clip, so that normal frames come before and after where the clip is long enough."""
-    crossing = 1.4 / float(rng.uniform(*_ANOMALY_SPEED))  # frames; 1.4 widths from out of sight to out of sight
-    crossing = min(crossing, 0.7 * n_frames)
-    first = float(rng.uniform(0.1, 0.9 - crossing / n_frames)) * n_frames
-    direction = int(rng.choice([-1, 1]))
-    speed = direction * 1.4 / crossing
-    feet_y = float(rng.uniform(PATH_TOP + 0.16, PATH_BOTTOM))
-    return Mover(
-        kind=kind,
-        start_x=(-0.2 if direction > 0 else 1.2) - speed * first,
-        speed=speed,
-        feet_y=feet_y,
-        height=_height_at(feet_y),
-        shade=int(rng.integers(195, 240)) if kind == "cart" else int(rng.integers(20, 60)),
-        phase=0.0,
-    )
-
-
-def _height_at(feet_y: float) -> float:
-    """A person's height: nearer the camera, which is lower in the picture, is larger."""
-    return 0.13 + 0.16 * (feet_y - PATH_TOP)
+def _anomaly(rng: np.random.Generator, kind: str, n_frames: int) -> _Mover:
+    """It crosses within the clip, out of sight before and after, at 3% to 4.5% of the width a frame or faster."""
+    lasts = min(1.4 / rng.uniform(0.030, 0.045), 0.7 * n_frames)  # frames
+    first = rng.uniform(0.1 * n_frames, 0.9 * n_frames - lasts)
+    ahead = int(rng.choice([-1, 1]))
+    x = 0.5 + ahead * 1.4 * ((np.arange(n_frames) - first) / lasts - 0.5)
+    grey = int(rng.integers(195, 240) if kind == "cart" else rng.integers(20, 60))
+    return _Mover(kind, x, ahead, rng.uniform(_PATH_TOP + 0.16, _PATH_BOTTOM - 0.02), grey)
 
 
 def _draw_frame(
-    background: Image.Image, movers: list[Mover], frame: int, size_px: int, rng: np.random.Generator
+    background: Image.Image, movers: list[_Mover], frame: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """One frame, (3, size, size), and its mask, (size, size): whoever is nearer hides whoever is behind."""
     picture, mask = background.copy(), Image.new("L", background.size)
-    picture_draw, mask_draw = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
-    for mover in sorted(movers, key=lambda m: m.feet_y):
-        visible = 255 if mover.kind != "normal" else 0
-        for draw, fixed in ((picture_draw, None), (mask_draw, visible)):
-            draw_mover(Pen(draw, background.width, fixed), mover, frame)
-    size = (size_px, size_px)
-    small = np.asarray(picture.resize(size, Image.Resampling.BOX), dtype=np.float32)
-    small = small + rng.normal(0, _NOISE_GREY_LEVELS, (size_px, size_px, 1))  # a grey sensor: one value per pixel
-    pixels = np.clip(np.rint(small), 0, 255).astype(np.uint8)
-    covered = np.asarray(mask.resize(size, Image.Resampling.BOX)) >= 128
-    return pixels.transpose(2, 0, 1), covered.astype(np.uint8)
+    for mover in sorted(movers, key=lambda mover: mover.feet):
+        mover.draw(ImageDraw.Draw(picture), frame)
+        mover.draw(ImageDraw.Draw(mask), frame, fill=255 * (mover.kind != "normal"))
+    covered = np.asarray(mask.reduce(2)) >= 128
+    small = picture.reduce(2) + rng.normal(0, 2.0, (*covered.shape, 1))  # a grey sensor: one value per pixel
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8).transpose(2, 0, 1), covered.astype(np.uint8)
+
+
+def _background(rng: np.random.Generator, side_px: int) -> Image.Image:
+    """Lawn, railing, paved path, lawn: (side, side) RGB, the same for every clip."""
+    grids = (Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32)) for cells in (7, 40))
+    coarse, fine = (np.asarray(grid.resize((side_px, side_px))) for grid in grids)
+    y = (np.arange(side_px)[:, None] + 0.5) / side_px
+    on_path = (y > _PATH_TOP) & (y < _PATH_BOTTOM)
+    grey = np.where(on_path, 146 + 5 * coarse + 4 * fine + 16 * y, 96 + 9 * coarse + 13 * fine + 12 * y)
+    tint = np.where(on_path[..., None], [1.0, 0.995, 0.97], [0.96, 1.03, 0.92])
+    picture = Image.fromarray((grey[..., None] * tint).astype(np.uint8))
+    lines = [((0, edge, 1, edge), 118) for edge in (_PATH_TOP, _PATH_BOTTOM)]
+    lines += [((joint, _PATH_TOP, joint - 0.12, _PATH_BOTTOM), 136) for joint in np.arange(0.05, 1.3, 0.16)]
+    lines += [((post, 0.17, post, 0.31), 64) for post in np.arange(0.04, 1.0, 0.115)]
+    lines += [((0, rail, 1, rail), 72) for rail in (0.18, 0.25)]
+    for ends, level in lines:
+        ImageDraw.Draw(picture).line([side_px * end for end in ends], (level,) * 3, max(1, round(side_px / 128)))
+    return picture

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from vqad_lib.data.sources import FrameRecord, FrameSource
+from vqad_lib.data.frames import FrameRecord, FrameSource
 from vqad_lib.errors import VqadError
 
 Interval = tuple[int, int]
@@ -18,12 +18,17 @@ Interval = tuple[int, int]
 _AGAIN = "restore it or run `make data` again"
 
 
-def read_ucsd(root: Path, layout: str) -> FrameSource:
+def is_ucsd(folder: Path) -> bool:
+    """Whether a folder has either layout of UCSD Ped2."""
+    official = any((folder / "Train").glob("Train[0-9]*")) and (folder / "Test").is_dir()
+    return official or ((folder / "training" / "frames").is_dir() and (folder / "testing" / "frames").is_dir())
+
+
+def read_ucsd(root: Path) -> FrameSource:
     """List the frames, labels and masks of UCSD Ped2.
 
     Args:
-        root: the folder that has the layout itself (see `locate_source`).
-        layout: "ucsd_official" or "ucsd_frames".
+        root: the folder that has the layout itself (see `locate`).
 
     Returns:
         Training clips first, then test clips, each in the order of its frames; ids are the same in both layouts.
@@ -33,91 +38,53 @@ def read_ucsd(root: Path, layout: str) -> FrameSource:
             or leaves its clip, or clips, frames or masks are missing.
     """
     root = Path(root)
-    official = layout == "ucsd_official"
-    train_folder = root / "Train" if official else root / "training" / "frames"
-    test_folder = root / "Test" if official else root / "testing" / "frames"
-    train = _clips(train_folder, prefix="Train" if official else "", official=official)
-    test = _clips(test_folder, prefix="Test" if official else "", official=official)
-    label_file = _official_label_file(root) if official else root / "ped2.mat"
+    official = (root / "Train").is_dir()
+    folders = ("Train", "Test") if official else ("training/frames", "testing/frames")
+    train, test = (_clips(root / folder) for folder in folders)
+    label_file = root / "Test" / "UCSDped2.m" if official else root / "ped2.mat"
     rows = parse_matlab_labels(label_file) if official else read_mat_labels(label_file)
     if len(rows) != len(test):
-        odd = min(len(rows), len(test)) + 1
         raise VqadError(
-            f"{label_file} labels {len(rows)} clips but {test_folder} holds {len(test)}: "
-            f"Test{odd:03d} is the first without a counterpart; {_AGAIN}"
+            f"{label_file} labels {len(rows)} clips but {root} holds {len(test)} for the test: "
+            f"Test{min(len(rows), len(test)) + 1:03d} is the first without a counterpart; {_AGAIN}"
         )
-    records = [
-        _record(path, None, "Train", number, frame, 0)
-        for number, frames in enumerate(train, start=1)
-        for frame, path in enumerate(frames)
-    ]
-    masks = official and any(test_folder.glob("Test*_gt"))
-    for number, (frames, intervals) in enumerate(zip(test, rows, strict=True), start=1):
-        labels = interval_labels(intervals, n_frames=len(frames), where=f"{label_file}: clip Test{number:03d}")
-        for frame, (path, label) in enumerate(zip(frames, labels.tolist(), strict=True)):
-            mask = _mask_of(path, label) if masks else None
-            records.append(_record(path, mask, "Test", number, frame, label))
-    return FrameSource(root=root, records=records, label_file=label_file, has_masks=masks)
+    has_masks = official and any((root / "Test").glob("Test*_gt"))
+    records = []
+    for part, clips, labelled in (("Train", train, [[]] * len(train)), ("Test", test, rows)):
+        for number, (frames, intervals) in enumerate(zip(clips, labelled, strict=True), start=1):
+            clip = f"{part}{number:03d}"
+            labels = interval_labels(intervals, n_frames=len(frames), where=f"{label_file}: clip {clip}")
+            for frame, (path, label) in enumerate(zip(frames, labels.tolist(), strict=True)):
+                mask = _mask_of(path, label) if has_masks and part == "Test" else None
+                records.append(FrameRecord(path, mask, f"{clip}/{frame:03d}", clip, frame, part.lower(), label))
+    return FrameSource(root, records, has_masks, label_file)
 
 
-def _record(path: Path, mask: Path | None, part: str, number: int, frame: int, label: int) -> FrameRecord:
-    clip = f"{part}{number:03d}"
-    return FrameRecord(
-        path=path,
-        mask_path=mask,
-        image_id=f"{clip}/{frame:03d}",
-        clip=clip,
-        frame=frame,
-        part=part.lower(),
-        label=label,
-    )
+def _clips(folder: Path) -> list[list[Path]]:
+    """The frames of each clip, in order.
+
+    The patterns leave out ._001.tif, .DS_Store, Thumbs.db and whatever else archives collect.
+    """
+    return [_numbered(clip, r"(\d+)\.(?:jpe?g|png|tiff?)") for clip in _numbered(folder, r"(?:train|test)?(\d+)")]
 
 
-def _clips(folder: Path, *, prefix: str, official: bool) -> list[list[Path]]:
-    """The frames of every clip; clips and frames must be numbered without gaps, or labels would slip."""
-    name = re.compile(rf"{prefix}(\d+)")
-    numbered = {int(m[1]): p for p in folder.iterdir() if (m := name.fullmatch(p.name)) and p.is_dir()}
-    if not numbered:
-        raise VqadError(f"{folder} holds no clips; {_AGAIN}")
-    missing = sorted(set(range(1, max(numbered) + 1)) - set(numbered))
-    if missing or 0 in numbered:
-        raise VqadError(
-            f"{folder}: clips must be numbered 1, 2, 3 without gaps, {missing or [0]} does not fit; {_AGAIN}"
-        )
-    return [_frames(numbered[number], official=official) for number in sorted(numbered)]
-
-
-def _frames(clip: Path, *, official: bool) -> list[Path]:
-    suffixes = (".tif", ".tiff") if official else (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-    # a digits-only stem leaves out ._001.tif, .DS_Store, Thumbs.db and whatever else archives collect
-    paths = [p for p in clip.iterdir() if p.suffix.lower() in suffixes and re.fullmatch(r"\d+", p.stem)]
-    paths.sort(key=lambda path: int(path.stem))
-    if not paths:
-        raise VqadError(f"{clip} holds no frames; {_AGAIN}")
-    numbers = [int(path.stem) for path in paths]
-    first = 1 if official else min(numbers[0], 1)
-    for expected, number in enumerate(numbers, start=first):
+def _numbered(folder: Path, pattern: str) -> list[Path]:
+    """What is in a folder under numbered names, from 0 or 1 and without gaps, or labels would slip."""
+    found = [(int(m[1]), path) for path in folder.iterdir() if (m := re.fullmatch(pattern, path.name, re.IGNORECASE))]
+    found.sort()
+    if not found:
+        raise VqadError(f"{folder} holds no clips or frames; {_AGAIN}")
+    for expected, (number, _) in enumerate(found, start=min(found[0][0], 1)):
         if number != expected:
-            raise VqadError(f"{clip}: frame {expected:03d} is missing or doubled; {_AGAIN}")
-    return paths
+            raise VqadError(f"{folder}: must be numbered without gaps, but {expected:03d} is missing; {_AGAIN}")
+    return [path for _, path in found]
 
 
 def _mask_of(frame: Path, label: int) -> Path | None:
     mask = frame.parent.with_name(f"{frame.parent.name}_gt") / f"{frame.stem}.bmp"
-    if mask.is_file():
-        return mask
-    if label:
+    if label and not mask.is_file():
         raise VqadError(f"{mask} is missing, but its frame is labelled anomalous; {_AGAIN}")
-    return None  # a normal frame's mask is empty anyway
-
-
-def _official_label_file(root: Path) -> Path:
-    for path in (root / "Test" / "UCSDped2.m", root / "UCSDped2.m"):
-        if path.is_file():
-            return path
-    other = next((p.name for p in (root / "Test").glob("UCSDped*.m")), None)
-    hint = f" ({other} belongs to another data set)" if other else ""
-    raise VqadError(f"{root / 'Test' / 'UCSDped2.m'} with the labels is missing{hint}; {_AGAIN}")
+    return mask if mask.is_file() else None  # a normal frame's mask is empty anyway
 
 
 def parse_matlab_labels(path: Path) -> list[list[Interval]]:
@@ -133,18 +100,14 @@ def parse_matlab_labels(path: Path) -> list[list[Interval]]:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise VqadError(f"cannot read {path}: {error.strerror}; {_AGAIN}") from error
-    text = re.sub(r"%[^\n]*", "", text)
+    text = re.sub(r"\s*:\s*", ":", re.sub(r"%[^\n]*", "", text))
     rows = []
     for number, match in enumerate(re.finditer(r"gt_frame\s*=\s*(?:\[([^\]]*)\]|([^;\n\[]*))", text), start=1):
-        content = re.sub(r"\s*:\s*", ":", match[1] or match[2] or "")
-        intervals = []
-        for item in re.split(r"[,;\s]+", content.strip()):
-            found = re.fullmatch(r"(\d+)(?::(\d+))?", item)
-            if found:
-                intervals.append((int(found[1]), int(found[2] or found[1])))
-            elif item:
+        items = re.findall(r"[^,;\s]+", match[1] or match[2] or "")
+        for item in items:
+            if not re.fullmatch(r"\d+(:\d+)?", item):
                 raise VqadError(f"{path}: clip Test{number:03d}: cannot read {item!r} as a frame range; {_AGAIN}")
-        rows.append(intervals)
+        rows.append([(int(item.split(":")[0]), int(item.split(":")[-1])) for item in items])
     return rows
 
 
@@ -155,16 +118,12 @@ def read_mat_labels(path: Path) -> list[list[Interval]]:
         As `parse_matlab_labels`.
 
     Raises:
-        VqadError: the file cannot be read, has no cell array `gt`, or a cell is not two rows of whole numbers.
+        VqadError: the file cannot be read, has no `gt`, or a cell of it is not two rows of whole numbers.
     """
-    if not Path(path).is_file():
-        raise VqadError(f"{path} with the labels is missing; {_AGAIN}")
     try:
         cells = scipy.io.loadmat(path)["gt"]
     except Exception as error:  # a damaged file raises whatever the parser stumbled over
         raise VqadError(f"cannot read gt in {path} ({type(error).__name__}: {error}); {_AGAIN}") from error
-    if cells.dtype != object:
-        raise VqadError(f"{path}: gt must be a cell array with one cell per test clip; {_AGAIN}")
     return [_cell_intervals(cell, f"{path}: clip Test{i:03d}") for i, cell in enumerate(cells.ravel(), start=1)]
 
 

@@ -1,36 +1,39 @@
 """Score any number of frames chunk by chunk: memory stays flat, an interrupted run continues, processes share the work.
 
-Frames come from an array mapped from disk; the next chunk is read while this one is scored.
+Frames come from an array mapped from disk.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from vqad_lib.detectors.scoring import Detectors, Jobs
-from vqad_lib.distributed import barrier, process
+from vqad_lib.detectors.scoring import Detectors, ThresholdsByDetector
+from vqad_lib.distributed.process import barrier, process
 from vqad_lib.files import atomic_path
+from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.prior import code_nll
 from vqad_lib.progress import progress
-from vqad_lib.training.batches import to_unit_range
 
 
 def score_frames(
-    detectors: Detectors, images: np.ndarray, index: pd.DataFrame, jobs: Jobs, *, subset: str, folder: Path
+    detectors: Detectors,
+    images: np.ndarray,
+    index: pd.DataFrame,
+    thresholds: ThresholdsByDetector,
+    *,
+    subset: str,
+    folder: Path,
 ) -> pd.DataFrame:
     """Score the frames of a subset; chunks that are in `folder` already are read, not computed again.
 
-    Under several processes each scores its share of the chunks, and all return the same.
+    Of several processes each scores some of the chunks, and all return the same.
 
     Args:
         images: (n, 3, H, W) uint8, possibly mapped from disk.
         index: a row per frame to score, labelled by its row number in `images`: image_id, clip, label.
-        jobs: which detectors at which thresholds.
+        thresholds: which detectors at which thresholds.
         subset: "validation" or "test".
         folder: for one parquet file per chunk.
 
@@ -44,65 +47,34 @@ def score_frames(
     size, here = detectors.config.chunk_images, process()
     paths = {start: folder / f"{subset}_{start:06d}.parquet" for start in range(0, len(index), size)}
     missing = [start for start in list(paths)[here.rank :: here.size] if not paths[start].exists()]
-    rows = [index.iloc[start : start + size] for start in missing]
-    loaded = load_ahead(images, [chunk.index.to_numpy() for chunk in rows], detectors.device)
-    work = zip(missing, rows, loaded, strict=True)
-    for start, chunk, frames in progress(work, what=f"score {subset} images", total=len(missing), unit="chunk"):
-        scores = detectors.scores(to_unit_range(frames), chunk["image_id"].tolist(), jobs)
+    for start in progress(missing, what=f"score {subset} images", unit="chunk"):
+        chunk = index.iloc[start : start + size]
+        frames = torch.from_numpy(images[chunk.index.to_numpy()]).to(detectors.device)
+        scores = detectors.scores(to_unit_range(frames), chunk["image_id"].tolist(), thresholds)
         with atomic_path(paths[start]) as temporary:
-            _tidy(chunk, scores, jobs, subset).to_parquet(temporary, index=False)
+            _tidy(chunk, scores, thresholds, subset).to_parquet(temporary, index=False)
     barrier()
     return pd.concat([pd.read_parquet(path) for path in paths.values()], ignore_index=True)
 
 
 @torch.no_grad()
-def surprise(detectors: Detectors, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Surprise of every code of some frames: rows of (n, 3, H, W) uint8 -> (m, h, w) float32, nats."""
+def nll_of_frames(detectors: Detectors, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """NLL of every code of some frames: rows of (n, 3, H, W) uint8 -> (m, h, w) float32, nats."""
     size, found = detectors.config.chunk_images, []
-    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    for frames in load_ahead(images, chunks, detectors.device):
+    for start in range(0, len(rows), size):
+        frames = torch.from_numpy(images[rows[start : start + size]]).to(detectors.device)
         codes = detectors.encode(to_unit_range(frames))
         found.append(code_nll(detectors.logits(codes), codes).cpu().numpy())
     return np.concatenate(found)
 
 
-def load_ahead(images: np.ndarray, chunks: list[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    """Frames of one chunk after the other on the device, (m, 3, H, W) uint8; the next is on its way meanwhile.
-
-    On CUDA it travels from pinned memory on a stream of its own, so that computing does not wait for it.
-    """
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def load(rows: np.ndarray) -> Tensor:
-        frames = torch.from_numpy(images[rows])
-        if stream is None:
-            return frames
-        with torch.cuda.stream(stream):
-            there = frames.pin_memory().to(device, non_blocking=True)
-        stream.synchronize()
-        return there
-
-    with ThreadPoolExecutor(1) as reader:
-        coming = [reader.submit(load, rows) for rows in chunks[:1]]
-        for place in range(len(chunks)):
-            frames = coming.pop().result()
-            coming += [reader.submit(load, rows) for rows in chunks[place + 1 : place + 2]]
-            if stream is not None:
-                frames.record_stream(torch.cuda.current_stream(device))
-            yield frames
-
-
-def _tidy(rows: pd.DataFrame, scores: dict[tuple[str, int], np.ndarray], jobs: Jobs, subset: str) -> pd.DataFrame:
-    blocks = []
-    for detector, thresholds in jobs.items():
-        for percentile, threshold_nats in thresholds.items():
-            block = rows[["image_id", "clip", "label"]].assign(
-                split=subset,
-                detector=detector,
-                threshold_percentile=percentile,
-                threshold_nats=threshold_nats,
-                score=scores[detector, percentile],
-            )
-            blocks.append(block)
+def _tidy(
+    rows: pd.DataFrame, scores: dict[tuple[str, int], np.ndarray], thresholds: ThresholdsByDetector, subset: str
+) -> pd.DataFrame:
     order = ["image_id", "clip", "split", "label", "detector", "threshold_percentile", "threshold_nats", "score"]
+    blocks = [
+        rows.assign(split=subset, detector=key, threshold_percentile=p, threshold_nats=nats, score=scores[key, p])
+        for key, at in thresholds.items()
+        for p, nats in at.items()
+    ]
     return pd.concat(blocks, ignore_index=True)[order]

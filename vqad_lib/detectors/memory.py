@@ -1,6 +1,5 @@
 """Batches cut to a memory budget, and cut again where memory runs out all the same."""
 
-import gc
 from collections.abc import Callable
 
 import torch
@@ -9,64 +8,40 @@ from torch import Tensor
 from vqad_lib.errors import VqadError
 
 
-class Pieces:
+def in_pieces(function: Callable[[slice], Tensor], n: int, *, size: int, what: str) -> Tensor:
     """Run a function on pieces of a batch; a piece that does not fit into memory is halved and tried again.
 
     Args:
-        budget_bytes: what a piece may take.
-        bytes_each: what one item takes, about.
+        function: called on slices that cover 0 ... n - 1 in order.
+        n: how many items, at least 1.
+        size: items per piece.
         what: what an error message calls the items, for example "images to decode".
 
-    Attributes:
-        size: items per piece now; it only ever gets smaller.
+    Returns:
+        What the function returned, put together in order.
+
+    Raises:
+        VqadError: not even one item fits.
     """
-
-    def __init__(self, *, budget_bytes: float, bytes_each: float, what: str) -> None:
-        self.size, self.what = max(int(budget_bytes // bytes_each), 1), what
-
-    def run(self, function: Callable[[slice], Tensor], n: int) -> list[Tensor]:
-        """Call `function` on slices that cover 0 ... n - 1 in order.
-
-        Returns:
-            What it returned, in order.
-
-        Raises:
-            VqadError: not even one item fits.
-        """
-        results, start = [], 0
-        while start < n:
-            piece = slice(start, min(start + self.size, n))
-            try:
-                results.append(function(piece))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                full = error
-            else:
-                start = piece.stop
-                continue
-            self._halve(piece.stop - piece.start, full)  # outside the handler, which holds on to the tensors
-            full = None
-        return results
-
-    def _halve(self, tried: int, error: Exception) -> None:
-        if tried == 1:
-            raise VqadError(
-                f"out of memory with a single one of the {self.what}: use smaller networks, fewer "
-                "detectors.n_restorations, or a device with more memory"
-            ) from error
-        self.size = tried // 2
-        error.__traceback__ = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        print(f"out of memory with {tried} {self.what} at once; going on with {self.size}")
+    results, start = [], 0
+    while start < n:
+        size = min(size, n - start)
+        try:
+            results.append(function(slice(start, start + size)))
+            start += size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise VqadError(
+                    f"out of memory with a single one of the {what}: use smaller networks, fewer "
+                    "detectors.n_restorations, or a device with more memory"
+                ) from error
+            size //= 2
+    return torch.cat(results)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it means that memory ran out: on a GPU, in PyTorch's CPU allocator, or in Python."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

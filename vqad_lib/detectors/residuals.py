@@ -1,4 +1,4 @@
-"""From restorations to a heatmap and a score: weighted, smoothed residuals (eq. 11 and 12).
+"""From restorations to a heatmap and a score: weighted, smoothed residuals (eq. 11 and 12), or plain ones.
 
 Residuals are |Y - X| of images brought from [-1, 1] to [0, 1], the range of the published code: k of eq. 11 and the
 limit of the map are numbers on that scale.
@@ -61,9 +61,7 @@ def residual_sums(images: Tensor, restorations: Tensor, config: DetectorConfig) 
         the smoothed residual of eq. 12, both in [0, 1].
     """
     residual = absolute_residual(images, restorations)
-    smoothed = smooth(
-        _over_channels(residual, config), min_pool_px=config.min_pool_px, average_pool_px=config.average_pool_px
-    )
+    smoothed = smooth(_over_channels(residual, config), config)
     return residual.mean((1, 2, 3)), smoothed.clamp_max(config.map_limit).mean((1, 2))
 
 
@@ -80,32 +78,33 @@ def restoration_score(difference: Tensor, smoothed: Tensor, config: DetectorConf
     return (restoration_weights(difference, config, values=values) * smoothed).sum(1)
 
 
-def smooth(residual: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tensor:
+def smooth(residual: Tensor, config: DetectorConfig) -> Tensor:
     """Remove thin edges, then spread: minimum over 3x3, then average over 7x7 (section 2.4).
 
     Args:
         residual: (B, H, W) float.
-        min_pool_px, average_pool_px: odd window sizes; windows are cut at the border, not padded.
+        config: `min_pool_px` and `average_pool_px` are window sizes, odd; windows are cut at the border, not padded.
 
     Returns:
         (B, H, W) float.
     """
-    x = -F.max_pool2d(-residual[:, None], min_pool_px, stride=1, padding=min_pool_px // 2)
-    x = F.avg_pool2d(x, average_pool_px, stride=1, padding=average_pool_px // 2, count_include_pad=False)
+    low, wide = config.min_pool_px, config.average_pool_px
+    x = -F.max_pool2d(-residual[:, None], low, stride=1, padding=low // 2)
+    x = F.avg_pool2d(x, wide, stride=1, padding=wide // 2, count_include_pad=False)
     return x[:, 0]
 
 
-def smooth_with_neighbours(residuals: Tensor, *, min_pool_px: int, average_pool_px: int) -> Tensor:
+def smooth_with_neighbours(residuals: Tensor, config: DetectorConfig) -> Tensor:
     """The published smoothing: windows also span three neighbouring restorations of the image.
 
     (B, N, H, W) float -> (B, N, H, W) float. Windows of the minimum are cut at every border; those of the average are
     padded with zeros that count, so that values fall off there.
     """
-    deep, low, wide = _DEPTH // 2, min_pool_px // 2, average_pool_px // 2
-    window = (_DEPTH, min_pool_px, min_pool_px)
-    x = -F.max_pool3d(-residuals[:, None], window, stride=1, padding=(deep, low, low))
-    x = F.pad(x, (wide, wide, wide, wide, deep, deep))  # not by avg_pool3d, which refuses fewer than three restorations
-    return F.avg_pool3d(x, (_DEPTH, average_pool_px, average_pool_px), stride=1)[:, 0]
+    low, wide = config.min_pool_px, config.average_pool_px
+    x = -F.max_pool3d(-residuals[:, None], (_DEPTH, low, low), stride=1, padding=(_DEPTH // 2, low // 2, low // 2))
+    # not by avg_pool3d, which refuses fewer than three restorations
+    x = F.pad(x, (*[wide // 2] * 4, *[_DEPTH // 2] * 2))
+    return F.avg_pool3d(x, (_DEPTH, wide, wide), stride=1)[:, 0]
 
 
 def anomaly_map(images: Tensor, restorations: Tensor, config: DetectorConfig) -> Tensor:
@@ -128,11 +127,18 @@ def anomaly_map(images: Tensor, restorations: Tensor, config: DetectorConfig) ->
     B, N, *shape = restorations.shape
     residual = absolute_residual(images[:, None], restorations).flatten(0, 1)  # BN C H W
     flat = _over_channels(residual, config)
-    windows = {"min_pool_px": config.min_pool_px, "average_pool_px": config.average_pool_px}
     if config.smooth_over == "pixels":
-        smoothed = smooth(flat, **windows).unflatten(0, (B, N))
+        smoothed = smooth(flat, config).unflatten(0, (B, N))
     else:
-        smoothed = smooth_with_neighbours(flat.unflatten(0, (B, N)), **windows)
+        smoothed = smooth_with_neighbours(flat.unflatten(0, (B, N)), config)
     difference = residual.mean((1, 2, 3)).unflatten(0, (B, N))
     weights = restoration_weights(difference, config, values=torch.Size(shape).numel())
     return torch.einsum("bn,bnhw->bhw", weights, smoothed.clamp_max(config.map_limit))
+
+
+def regenerative_map(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """The regenerative detector's |x - x^| (section 3.6), averaged over colour channels.
+
+    Two (B, C, H, W) float in [-1, 1] -> (B, H, W) float in [0, 1].
+    """
+    return absolute_residual(images, reconstructions).mean(1)

@@ -1,15 +1,15 @@
-"""Sample-wise detection: how surprising are the unlikely codes of an image, added up (eq. 9 and 10)."""
+"""Sample-wise detection: the NLLs of an image's unlikely codes, added up (eq. 9 and 10)."""
 
 import numpy as np
 from torch import Tensor
 
-# A percentile often is the surprise of one of the codes, to the last bit. So much is added that rounding in another
+# A percentile often is the NLL of one of the codes, to the last bit. So much is added that rounding in another
 # batch size or algorithm cannot lift that code over its own threshold.
 TIE_MARGIN_NATS = 1e-5
 
 
 def sample_wise_score(code_nll: Tensor, *, threshold_nats: float) -> Tensor:
-    """Add up the surprise of each image's unlikely codes (eq. 9 and 10).
+    """Add up the NLLs of each image's unlikely codes (eq. 9 and 10).
 
     Args:
         code_nll: (B, h, w) float, -log p(code | earlier codes), nats, >= 0.
@@ -27,7 +27,7 @@ def sample_wise_score(code_nll: Tensor, *, threshold_nats: float) -> Tensor:
 
 
 def thresholds_at(code_nll: np.ndarray, percentiles: tuple[int, ...]) -> dict[int, float]:
-    """The lambdas that stand at given percentiles of the surprise of a validation set's codes (section 4.3).
+    """The lambdas that stand at given percentiles of the NLLs of a validation set's codes (section 4.3).
 
     Args:
         code_nll: any shape, nats, of all codes of all validation images.

@@ -1,26 +1,16 @@
-"""Point values of both protocols, all of them scikit-learn's own, and the threshold chosen on validation.
+"""Point values of both kinds, all of them scikit-learn's own, and the threshold chosen on validation.
 
 The published code of the paper thresholds the scores, takes the "AUC" of the 0/1 predictions, and keeps the threshold
 of the data being reported at which that is largest. The ROC curve of 0/1 predictions has one corner, so its area is
 the balanced accuracy (tpr + 1 - fpr) / 2: that "AUC" is the best balanced accuracy, and its "F1" is macro-F1 there.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from vqad_lib.errors import VqadError
-
-
-@dataclass(frozen=True)
-class PaperProtocol:
-    """The paper's two numbers, and the threshold they were read at (>= it is anomalous)."""
-
-    f1: float
-    auc: float
-    threshold: float
 
 
 def check_scores(
@@ -39,14 +29,9 @@ def check_scores(
         threshold would otherwise round the threshold.
 
     Raises:
-        VqadError: nothing there, lengths differ, a label is neither 0 nor 1, a score is NaN or infinite, or one class.
+        VqadError: nothing there, a label is neither 0 nor 1, a score is NaN or infinite, or one class.
     """
     label_values, score_values = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    if label_values.ndim != 1 or label_values.shape != score_values.shape:
-        raise VqadError(
-            f"{what}: labels of shape {label_values.shape} and scores of shape {score_values.shape}; "
-            "give one label and one score per image"
-        )
     if not len(label_values):
         raise VqadError(f"{what}: no scores; check that the split holds images")
     if not np.isin(label_values, (0, 1)).all():
@@ -60,7 +45,7 @@ def check_scores(
     return label_values.astype(np.int64), score_values
 
 
-def paper_protocol(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores") -> PaperProtocol:
+def paper_metrics(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores") -> dict[str, float]:
     """Scan every threshold on the reported data itself and keep the best balanced accuracy.
 
     Args:
@@ -69,8 +54,8 @@ def paper_protocol(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores"
         what: what an error message calls them.
 
     Returns:
-        f1 in [0, 1], macro-averaged; auc in [0.5, 1], the best balanced accuracy; the threshold, the lowest of equals,
-        which the published scan meets first.
+        f1 in [0, 1], macro-averaged; auc in [0.5, 1], the best balanced accuracy; threshold, at or above which an image
+        is called anomalous, ties: the lowest, which the published scan meets first.
 
     Raises:
         VqadError: as `check_scores`.
@@ -82,14 +67,33 @@ def paper_protocol(labels: ArrayLike, scores: ArrayLike, *, what: str = "scores"
     gain = np.rint(tpr * anomalous) * normal - np.rint(fpr * normal) * anomalous
     threshold = thresholds[gain == gain.max()].min()
     predicted = (scores >= threshold).astype(np.int64)
-    return PaperProtocol(
-        f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
-        auc=float(roc_auc_score(labels, predicted)),
-        threshold=float(threshold),
-    )
+    return {
+        "f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        "auc": float(roc_auc_score(labels, predicted)),
+        "threshold": float(threshold),
+    }
 
 
-def sound_metrics(labels: ArrayLike, scores: ArrayLike, *, threshold: float, what: str = "scores") -> dict[str, float]:
+def paper_row(test: pd.DataFrame, what: str) -> dict[str, float]:
+    """The paper's metrics on the reported data.
+
+    Args:
+        test: one row per image: label (0 or 1), score (finite, higher is more anomalous).
+        what: what an error message calls the result.
+
+    Returns:
+        f1_paper_metrics in [0, 1], macro-averaged; auc_paper_metrics in [0.5, 1], the best balanced accuracy.
+
+    Raises:
+        VqadError: test is empty, holds a score that is not finite, or has one class only.
+    """
+    best = paper_metrics(test["label"], test["score"], what=f"{what}: test split")
+    return {"f1_paper_metrics": best["f1"], "auc_paper_metrics": best["auc"]}
+
+
+def held_out_metrics(
+    labels: ArrayLike, scores: ArrayLike, *, threshold: float, what: str = "scores"
+) -> dict[str, float]:
     """F1 at a threshold that was chosen elsewhere, and the two areas from the scores.
 
     Args:
@@ -118,7 +122,7 @@ def choose_threshold(
 ) -> float:
     """Choose the operating point on validation.
 
-    With both classes: the score value with the best F1 of the anomalous class, the highest of equals. With normal
+    With both classes: the score value with the best F1 of the anomalous class, ties: the highest. With normal
     images only: just above the `normal_quantile` of their scores. That quantile is itself a score that was seen, and
     the image that has it should pass as normal, so the threshold is the next float64 after it (`np.nextafter`):
     score >= threshold then says the same as score > quantile.
@@ -133,10 +137,8 @@ def choose_threshold(
         The threshold, in the unit of the scores.
 
     Raises:
-        VqadError: as `check_scores`, save that normal images alone will do; `normal_quantile` lies outside [0, 1].
+        VqadError: as `check_scores`, save that normal images alone will do.
     """
-    if not 0 <= normal_quantile <= 1:
-        raise VqadError(f"evaluation.normal_quantile: must lie in 0..1, got {normal_quantile}")
     only_normal = not np.any(np.asarray(labels))
     labels, scores = check_scores(labels, scores, what=what, both_classes=not only_normal)
     if only_normal:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.metrics import check_scores, paper_protocol
+from vqad_lib.evaluation.metrics import check_scores, paper_metrics
 
 _TIE_DECIMALS = 12  # an area is a sum of floats: two that differ by less are equal
 
@@ -16,7 +16,7 @@ _TIE_DECIMALS = 12  # an area is a sum of floats: two that differ by less are eq
 def choose_percentile(
     validation: pd.DataFrame,
     *,
-    protocol: Literal["paper", "sound"],
+    metrics: Literal["paper", "held_out"],
     fallback: int,
     what: str = "validation split",
 ) -> int:
@@ -25,43 +25,31 @@ def choose_percentile(
     Args:
         validation: one row per image and percentile of one detector: threshold_percentile (0..100), label (0 or 1),
             score (finite, higher is more anomalous).
-        protocol: "paper": the best `paper_protocol` AUC, then the lowest percentile, as the published code.
-            "sound": the best AUROC, then the lowest percentile.
-        fallback: the percentile where validation has one class only, so that nothing can be compared.
+        metrics: "paper": the best `paper_metrics` AUC, then the lowest percentile, as the published code.
+            "held_out": the best AUROC, then the lowest percentile.
+        fallback: one of the percentiles, the choice where validation has one class only, so that nothing can be
+            compared; the profile is held to it.
         what: what an error message calls the scores.
 
     Returns:
         One of the percentiles in `validation`.
 
     Raises:
-        VqadError: as `check_scores` for any percentile; a row has no percentile; the fallback is needed and was
-            not scored.
+        VqadError: as `check_scores` for any percentile.
     """
     if validation.empty:
         raise VqadError(f"{what}: no scores; check that the split holds images")
-    if validation["threshold_percentile"].isna().any():
-        raise VqadError(f"{what}: scores without a threshold percentile; this detector has none to choose")
     by_percentile = dict(list(validation.groupby("threshold_percentile", sort=True)))
     if validation["label"].nunique() == 1:
-        if fallback not in by_percentile:
-            scored = ", ".join(str(int(percentile)) for percentile in by_percentile)
-            raise VqadError(
-                f"{what}: evaluation.unsupervised_percentile is {fallback}, scored were {scored}; "
-                "add it to detectors.threshold_percentiles"
-            )
         return int(fallback)
-    merits = {
-        percentile: _merit(rows, protocol, f"{what}, percentile {int(percentile)}")
-        for percentile, rows in by_percentile.items()
-    }
-    return int(max(merits, key=merits.__getitem__))  # max keeps the first of equals, the lowest percentile
 
+    def merit(percentile: float) -> float:
+        rows, name = by_percentile[percentile], f"{what}, percentile {int(percentile)}"
+        labels, scores = check_scores(rows["label"], rows["score"], what=name)
+        area = paper_metrics(labels, scores, what=name)["auc"] if metrics == "paper" else roc_auc_score(labels, scores)
+        return round(float(area), _TIE_DECIMALS)
 
-def _merit(rows: pd.DataFrame, protocol: Literal["paper", "sound"], what: str) -> float:
-    """What one percentile is judged by."""
-    labels, scores = check_scores(rows["label"], rows["score"], what=what)
-    area = paper_protocol(labels, scores, what=what).auc if protocol == "paper" else roc_auc_score(labels, scores)
-    return round(float(area), _TIE_DECIMALS)
+    return int(max(by_percentile, key=merit))  # ties: max keeps the first, the lowest percentile
 
 
 def clip_auroc(
@@ -84,12 +72,10 @@ def clip_auroc(
         clips_in_macro: how many clips that were.
 
     Raises:
-        VqadError: as `check_scores`; a frame has no clip.
+        VqadError: as `check_scores`.
     """
     labels, scores = check_scores(labels, scores, what=what)
     frames = pd.DataFrame({"label": labels, "score": scores, "clip": np.asarray(clips)})
-    if frames["clip"].isna().any():
-        raise VqadError(f"{what}: {frames['clip'].isna().sum()} of {len(frames)} frames have no clip")
     per_clip = frames.groupby("clip")["score"]
     lowest, highest = per_clip.transform("min"), per_clip.transform("max")
     normalised = (frames["score"] - lowest) / (highest - lowest).replace(0, 1)

@@ -58,7 +58,7 @@ def adaptive_weight(
         last_weight: the weight of the decoder's last layer G_L.
         delta: 1e-6 in the paper; the published code has 1e-4, scale 0.8 and maximum 1e4, so at most 8,000.
         scale: multiplies what `maximum` has limited.
-        of_all: turns the gradient of a part of the batch, as large as the weight, into that of the whole one.
+        of_all: turns the gradient of a shard of the batch, as large as the weight, into that of the whole batch.
 
     Returns:
         () float, >= 0, without a graph.

@@ -10,8 +10,7 @@ import warnings
 import lpips
 from torch import Tensor, nn
 
-from vqad_lib.losses.labels import ADVICE, weights_file
-from vqad_lib.losses.pretrained import pretrained
+from vqad_lib.losses.pretrained import PERCEPTUAL, pretrained
 
 NETWORKS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 
@@ -45,10 +44,9 @@ class PerceptualLoss(nn.Module):
 
 
 def _load(network: str, weights: str) -> lpips.LPIPS:
-    weights_file(weights)  # or an error
     model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
     if weights != "random":
-        plain = pretrained(NETWORKS[network], weights, setting="gan.perceptual_weights", advice=ADVICE)
+        plain = pretrained(NETWORKS[network], weights, setting=PERCEPTUAL)
         # lpips cuts the same layers into slices, and keeps their numbers as names
         layers = dict(plain.features.named_children())
         for part in model.net.children():

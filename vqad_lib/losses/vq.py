@@ -9,11 +9,7 @@ from torch import Tensor
 
 
 def _reduce(elements: Tensor, reduction: str) -> Tensor:
-    if reduction == "mean":
-        return elements.mean()
-    if reduction == "sum":
-        return elements.sum() / len(elements)
-    raise ValueError(f'reduction must be "mean" or "sum", got {reduction!r}')
+    return elements.mean() if reduction == "mean" else elements.sum() / len(elements)
 
 
 def codebook_loss(z_e: Tensor, z_q: Tensor, *, reduction: str = "sum") -> Tensor:

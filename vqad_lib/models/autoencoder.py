@@ -10,64 +10,90 @@ import torch
 from torch import Tensor, nn
 
 from vqad_lib.config import AutoencoderConfig
-from vqad_lib.models.blocks import Downsample, NonLocal, NormSwishConv, Residual, Upsample, check_images
+from vqad_lib.models.blocks import Downsample, NonLocal, Residual, Upsample, check_images, norm_swish_conv
 from vqad_lib.models.quantiser import Quantiser, straight_through
 
 
-class Encoder(nn.Module):
+class _Half(nn.Module):
+    """Lines of Table 1 or 2, one after the other.
+
+    Attributes:
+        titles: name of a line -> what the table calls it.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.groups, self.titles = {"norm_groups": config.norm_groups}, {}
+
+    def add_line(self, name: str, title: str, line: nn.Module) -> None:
+        """Append a line, under a name for `state_dict`."""
+        self.add_module(name, line)
+        self.titles[name] = title
+
+    def add_residuals(
+        self, name: str, in_width: int, out_width: int, n: int, *, attends: bool, then: type[nn.Module] | None = None
+    ) -> None:
+        """Append n residual blocks, a non-local one after each if it `attends`, and a change of resolution."""
+        blocks: list[nn.Module] = []
+        for i in range(n):
+            blocks.append(Residual(in_width if i == 0 else out_width, out_width, **self.groups))
+            if attends:
+                blocks.append(NonLocal(out_width, **self.groups))
+        title = f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
+        if then:
+            blocks.append(then(out_width))
+            title += f" + {then.__name__}"
+        self.add_line(name, title, nn.Sequential(*blocks))
+
+    def add_middle(self, width: int) -> None:
+        """Append the line in the middle of both tables."""
+        blocks = Residual(width, width, **self.groups), NonLocal(width, **self.groups)
+        middle = nn.Sequential(*blocks, Residual(width, width, **self.groups))
+        self.add_line("middle", "Residual + NonLocal + Residual", middle)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for line in self.children():
+            x = line(x)
+        return x
+
+
+class Encoder(_Half):
     """Table 1: (B, 3, H, W) in [-1, 1] -> (B, D, h, w) with h = H / 2 ** (len(channels) - 1)."""
 
-    def __init__(self, channels: tuple[int, ...], *, residual_blocks: int, norm_groups: int, latent_dim: int) -> None:
-        super().__init__()
-        norm, n = {"norm_groups": norm_groups}, residual_blocks
-        self.lines = nn.ModuleDict({"Conv2D": nn.Conv2d(3, channels[0], 3, padding=1)})
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__(config)
+        channels, n, top = config.channels, config.residual_blocks, config.channels[-1]
+        self.add_line("first", "Conv2D", nn.Conv2d(3, channels[0], 3, padding=1))
         width = channels[0]
         for level, out_width in enumerate(channels[:-1]):
             attends = level == len(channels) - 2
-            blocks = _residuals(width, out_width, n, attends=attends, **norm)
-            name = f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
-            self.lines[f"{level}: {name} + Downsample"] = nn.Sequential(*blocks, Downsample(out_width))
+            self.add_residuals(f"level{level}", width, out_width, n, attends=attends, then=Downsample)
             width = out_width
-        top = channels[-1]
-        self.lines[f"latent: Residual × {n}"] = nn.Sequential(*_residuals(width, top, n, attends=False, **norm))
-        self.lines["middle: Residual + NonLocal + Residual"] = _middle(top, **norm)
-        self.lines["GroupNorm, Swish, Conv2D"] = NormSwishConv(top, latent_dim, **norm)
-
-    def forward(self, images: Tensor) -> Tensor:
-        for line in self.lines.values():
-            images = line(images)
-        return images
+        self.add_residuals("latent", width, top, n, attends=False)
+        self.add_middle(top)
+        self.add_line("last", "GroupNorm, Swish, Conv2D", norm_swish_conv(top, config.latent_dim, **self.groups))
 
 
-class Decoder(nn.Module):
+class Decoder(_Half):
     """Table 2: (B, D, h, w) -> (B, 3, H, W). One residual block a line more than the encoder, as [21]."""
 
-    def __init__(self, channels: tuple[int, ...], *, residual_blocks: int, norm_groups: int, latent_dim: int) -> None:
-        super().__init__()
-        norm, n, top = {"norm_groups": norm_groups}, residual_blocks + 1, channels[-1]
-        self.lines = nn.ModuleDict({"Conv2D": nn.Conv2d(latent_dim, top, 3, padding=1)})
-        self.lines["middle: Residual + NonLocal + Residual"] = _middle(top, **norm)
-        self.lines[f"latent: (Residual + NonLocal) × {n}"] = nn.Sequential(
-            *_residuals(top, top, n, attends=True, **norm)
-        )
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__(config)
+        channels, n, top = config.channels, config.residual_blocks + 1, config.channels[-1]
+        self.add_line("first", "Conv2D", nn.Conv2d(config.latent_dim, top, 3, padding=1))
+        self.add_middle(top)
+        self.add_residuals("latent", top, top, n, attends=True)
         width = top
         for level in reversed(range(len(channels) - 1)):
             attends, out_width = level == len(channels) - 2, channels[level]
-            blocks = _residuals(width, out_width, n, attends=attends, **norm)
-            name = f"(Residual + NonLocal) × {n}" if attends else f"Residual × {n}"
-            self.lines[f"{level}: {name} + Upsample"] = nn.Sequential(*blocks, Upsample(out_width))
+            self.add_residuals(f"level{level}", width, out_width, n, attends=attends, then=Upsample)
             width = out_width
-        self.lines["GroupNorm, Swish, Conv2D"] = NormSwishConv(width, 3, **norm)
+        self.add_line("last", "GroupNorm, Swish, Conv2D", norm_swish_conv(width, 3, **self.groups))
 
     @property
     def last_weight(self) -> nn.Parameter:
         """The weight of G_L, the decoder's last layer (eq. 16)."""
-        return self.lines["GroupNorm, Swish, Conv2D"][-1].weight
-
-    def forward(self, z: Tensor) -> Tensor:
-        for line in self.lines.values():
-            z = line(z)
-        return z
+        return self.last[-1].weight
 
 
 class VQAutoencoder(nn.Module):
@@ -76,21 +102,7 @@ class VQAutoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.channels = config.channels
-        sizes = {
-            "residual_blocks": config.residual_blocks,
-            "norm_groups": config.norm_groups,
-            "latent_dim": config.latent_dim,
-        }
-        self.encoder = Encoder(config.channels, **sizes)
-        self.decoder = Decoder(config.channels, **sizes)
-        self.quantiser = Quantiser(
-            codebook_size=config.codebook_size,
-            latent_dim=config.latent_dim,
-            update=config.codebook_update,
-            decay=config.codebook_decay,
-            init_from_data=config.codebook_init_from_data,
-            restart_dead=config.restart_dead_codes,
-        )
+        self.encoder, self.decoder, self.quantiser = Encoder(config), Decoder(config), Quantiser(config)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reconstruct with gradients, for training.
@@ -111,7 +123,7 @@ class VQAutoencoder(nn.Module):
 
     def bytes_per_image(self, size_px: int) -> int:
         """What encoding or decoding one image of this size takes, about: six activations at full resolution."""
-        first = self.encoder.lines["Conv2D"]
+        first = self.encoder.first
         return 6 * first.out_channels * size_px * size_px * first.weight.element_size()
 
     @torch.no_grad()
@@ -126,23 +138,6 @@ class VQAutoencoder(nn.Module):
         return self.decoder(self.quantiser.embed(codes)).float().clamp(-1, 1)
 
 
-def _residuals(in_width: int, out_width: int, n: int, *, attends: bool, norm_groups: int) -> list[nn.Module]:
-    blocks: list[nn.Module] = []
-    for i in range(n):
-        blocks.append(Residual(in_width if i == 0 else out_width, out_width, norm_groups=norm_groups))
-        if attends:
-            blocks.append(NonLocal(out_width, norm_groups=norm_groups))
-    return blocks
-
-
-def _middle(width: int, *, norm_groups: int) -> nn.Sequential:
-    return nn.Sequential(
-        Residual(width, width, norm_groups=norm_groups),
-        NonLocal(width, norm_groups=norm_groups),
-        Residual(width, width, norm_groups=norm_groups),
-    )
-
-
 def shape_rows(half: Encoder | Decoder, x: Tensor) -> list[dict[str, str | int]]:
     """One row per line of Table 1 or 2, measured by sending `x` through the live model.
 
@@ -153,10 +148,9 @@ def shape_rows(half: Encoder | Decoder, x: Tensor) -> list[dict[str, str | int]]
     Returns:
         Rows of component, height, width, channels; the first row is the input.
     """
-    rows = [{"component": "input", "height": x.shape[2], "width": x.shape[3], "channels": x.shape[1]}]
+    sizes = [("input", x.shape)]
     with torch.no_grad():
-        for name, line in half.lines.items():
+        for name, line in half.named_children():
             x = line(x)
-            component = name.split(": ")[-1]
-            rows.append({"component": component, "height": x.shape[2], "width": x.shape[3], "channels": x.shape[1]})
-    return rows
+            sizes.append((half.titles[name], x.shape))
+    return [{"component": title, "height": h, "width": w, "channels": c} for title, (_, c, h, w) in sizes]

@@ -3,6 +3,7 @@
 Swish activation and group normalisation throughout; the convolutions are 3x3 unless said otherwise.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,15 +69,10 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class NormSwishConv(nn.Sequential):
+def norm_swish_conv(in_channels: int, out_channels: int, *, norm_groups: int) -> nn.Sequential:
     """Group normalisation, Swish, convolution: the last line of Tables 1 and 2."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, norm_groups: int) -> None:
-        super().__init__(
-            nn.GroupNorm(norm_groups, in_channels, eps=1e-6),
-            nn.SiLU(),
-            nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        )
+    norm = nn.GroupNorm(norm_groups, in_channels, eps=1e-6)
+    return nn.Sequential(norm, nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1))
 
 
 def check_images(images: Tensor) -> None:
@@ -87,3 +83,13 @@ def check_images(images: Tensor) -> None:
     """
     if images.ndim != 4 or images.shape[1] != 3 or not torch.is_floating_point(images):
         raise ValueError(f"images must be (B, 3, H, W) floats in [-1, 1], got {tuple(images.shape)} {images.dtype}")
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Images as the networks take them: uint8 in [0, 255] -> float32 in [-1, 1], any shape."""
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """The inverse of `to_unit_range`, rounded and clipped: float in [-1, 1] -> uint8 array, any shape."""
+    return images.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -4,39 +4,13 @@ Strided 4x4 convolutions with batch normalisation and leaky ReLU; each output po
 loss functions average over positions, which is the average that the paper describes.
 """
 
-import torch
 from torch import Tensor, nn
-
-from vqad_lib.distributed import process
-from vqad_lib.shares import SumOverProcesses, current_share
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the images of all processes; with one process `torch.nn.BatchNorm2d` itself.
-
-    torch's SyncBatchNorm is for CUDA devices alone and cannot leave a row out; this one is the same on CPUs.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        if not self.training or process().size == 1:
-            return super().forward(x)
-        B, _, H, W = x.shape
-        share, values = current_share(B), x.float()
-        n, counts = share.of * H * W, float(share.n > 0)
-        mean = SumOverProcesses.apply(counts * values.sum((0, 2, 3))) / n  # C
-        centred = values - mean[:, None, None]
-        variance = SumOverProcesses.apply(counts * centred.square().sum((0, 2, 3))) / n  # C
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (n / max(n - 1, 1)), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()  # C
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 class PatchDiscriminator(nn.Module):
     """Judge image patches: (B, 3, H, W) in [-1, 1] -> (B, 1, H', W') logits of "real".
+
+    `distributed.parallel` makes its batch normalisation one over the images of all processes.
 
     Args:
         channels: width of the first layer; doubles with each further layer, up to 8 times.
@@ -51,7 +25,7 @@ class PatchDiscriminator(nn.Module):
             stride = 2 if i < layers else 1
             modules += [
                 nn.Conv2d(widths[i - 1], widths[i], 4, stride=stride, padding=1, bias=False),
-                BatchNorm(widths[i]),
+                nn.BatchNorm2d(widths[i]),
                 nn.LeakyReLU(0.2),
             ]
         modules.append(nn.Conv2d(widths[-1], 1, 4, padding=1))

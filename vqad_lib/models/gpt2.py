@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GPT2Config, GPT2Model
 
 from vqad_lib.config import Gpt2Config
-from vqad_lib.models.prior import Prior, Walk
+from vqad_lib.models.prior import PrefixCache, Prior
 
 
 class Gpt2(Prior):
@@ -58,17 +58,17 @@ class Gpt2(Prior):
             rows = torch.cat([rows[:, :half], stand_ins], 1)
         return torch.cat([torch.full_like(rows[:, :1], self.codebook_size), rows[:, :-1]], 1)
 
-    def walk(self, codes: Tensor, *, capacity: int) -> Walk:
+    def prefix_cache(self, codes: Tensor, *, capacity: int) -> PrefixCache:
         self.check(codes)
-        return _Gpt2Walk(self, codes, capacity)
+        return _Gpt2Cache(self, codes, capacity)
 
     @property
-    def walk_bytes_per_row(self) -> int:
+    def cache_bytes_per_row(self) -> int:
         config = self.network.config
         return 4 * 2 * config.n_layer * config.n_embd * config.n_positions
 
 
-class _Gpt2Walk(Walk):
+class _Gpt2Cache(PrefixCache):
     """Keys and values of all tokens so far: of the grids from transformers' cache, of the branches written in place.
 
     A step is written out on the weights of transformers' own blocks: with one token per row, the library's call spends

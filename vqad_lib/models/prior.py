@@ -1,6 +1,7 @@
 """The interface of a causal prior over code grids, and what follows from it (section 3.2).
 
-Both priors keep it, so that no detector asks which network it holds.
+All priors keep it, so that no detector asks which network it holds. `Prior.logits` is enough; a prefix cache of its own
+makes a prior's restorations quicker and changes none of their codes.
 """
 
 from abc import ABC, abstractmethod
@@ -35,19 +36,24 @@ class Prior(nn.Module, ABC):
             ValueError: codes is not (B, h, w).
         """
 
-    @abstractmethod
-    def walk(self, codes: Tensor, *, capacity: int) -> "Walk":
+    def prefix_cache(self, codes: Tensor, *, capacity: int) -> "PrefixCache":  # noqa: ARG002
         """One pass over these grids, with the memory to go on from any position of theirs with other codes.
+
+        A prior that has none of its own gets one that re-runs `logits`.
 
         Args:
             codes: (B, h, w) int64.
             capacity: how many branches it must have room for.
+
+        Raises:
+            ValueError: codes is not (B, h, w).
         """
+        return _Recomputed(self, codes)
 
     @property
-    @abstractmethod
-    def walk_bytes_per_row(self) -> int:
-        """What a walk holds for each grid and each branch, bytes."""
+    def cache_bytes_per_row(self) -> int:
+        """What a prefix cache holds for each grid and each branch, bytes; without one, the logits of a pass."""
+        return 4 * self.grid[0] * self.grid[1] * self.codebook_size
 
     def forward(self, codes: Tensor) -> Tensor:
         """Same as `logits`, so that wrappers (compile, DistributedDataParallel) apply."""
@@ -65,11 +71,12 @@ class Prior(nn.Module, ABC):
             )
 
 
-class Walk(ABC):
-    """The memory of a pass over B grids, and of branches: rows that left a grid, or another branch, at some position.
+class PrefixCache(ABC):
+    """Incremental decoding: what a pass over B grids left behind, and branches of them.
 
-    Rows are numbered: 0 ... B - 1 are the grids, B + j is branch j. A branch costs one evaluation per position after
-    the one at which it left; what it shares with its parent is copied, not computed. Exact up to float32 rounding.
+    A branch is a row that left a grid, or another branch, at some position. Rows are numbered: 0 ... B - 1 are the
+    grids, B + j is branch j. A branch costs one evaluation per position after the one at which it left; what it shares
+    with its parent is copied, not computed. Exact up to float32 rounding.
 
     Attributes:
         logits: (B, h * w, K) float32 of the grids themselves, as `Prior.logits`.
@@ -99,8 +106,25 @@ class Walk(ABC):
         """
 
 
+class _Recomputed(PrefixCache):
+    """Nothing but the codes; each step is a whole pass over all branches."""
+
+    def __init__(self, prior: Prior, codes: Tensor) -> None:
+        self.prior, self.first = prior, len(codes)
+        self.logits = prior.logits(codes).flatten(1, 2)
+        self.rows = codes.flatten(1)
+
+    def branch(self, parents: Tensor, position: int) -> None:  # noqa: ARG002
+        self.rows = torch.cat([self.rows, self.rows[parents]])
+
+    def step(self, position: int, previous: Tensor) -> Tensor:
+        branches = self.rows[self.first :]
+        branches[:, position - 1] = previous
+        return self.prior.logits(branches.unflatten(1, self.prior.grid)).flatten(1, 2)[:, position]
+
+
 def code_nll(logits: Tensor, codes: Tensor) -> Tensor:
-    """Surprise of each code, -log p(s_i | s_<i) (eq. 10 and 19).
+    """NLL of each code, -log p(s_i | s_<i) (eq. 10 and 19).
 
     Args:
         logits: (B, h, w, K) float.

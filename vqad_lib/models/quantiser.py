@@ -7,7 +7,8 @@ All of it runs in the precision of the codebook, float32, also where the encoder
 distances would choose other codes in training than in scoring.
 
 With several processes every one ends each step with the same codebook, the one that a single process would have: counts
-and sums are added up, and vectors are drawn from the whole batch.
+and sums are added up, and vectors are drawn from the whole batch, by what `distributed.parallel` puts in place of
+`WholeBatch`.
 
 Beyond the paper: an initial codebook drawn from data, and dead codes restarted, both as options that are off by
 default. A restarted code gets fresh running averages too, or the old ones would pull it back at the next step.
@@ -17,42 +18,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqad_lib.shares import current_share, from_first, rows_of_all, sum_over_processes
+from vqad_lib.config import AutoencoderConfig
 
 DEAD_BELOW = 0.05  # running count per step under which a code is dead; a used code of 128 sees about 5
+
+
+class WholeBatch:
+    """What the codebook's statistics ask of the processes that share a batch; here one process has all of it."""
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over processes of what each has from its rows."""
+        return values
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """All rows of the batch, in their order, from those of this process."""
+        return rows
+
+    def agreed(self, values: Tensor) -> Tensor:
+        """The same values for all, where each drew its own."""
+        return values
 
 
 class Quantiser(nn.Module):
     """Replace each D-vector of a grid by the nearest of K code vectors.
 
     Args:
-        codebook_size: K.
-        latent_dim: D.
-        update: "gradient" (the codebook loss of eq. 4 moves the codes) or "running_average" ([20], appendix A.1).
-        decay: of the running averages, in (0, 1).
-        init_from_data: take the first training batch's vectors as the initial codebook.
-        restart_dead: move codes that are hardly used onto vectors of the current batch.
+        config: `codebook_size` is K, `latent_dim` is D; `codebook_update` is "gradient" (the codebook loss of eq. 4
+            moves the codes) or "running_average" ([20], appendix A.1), with `codebook_decay` in (0, 1);
+            `codebook_init_from_data` takes the first training batch's vectors as the initial codebook;
+            `restart_dead_codes` moves codes that are hardly used onto vectors of the current batch.
+
+    Attributes:
+        batch: the batch that this process has all or some rows of.
     """
 
-    def __init__(
-        self,
-        *,
-        codebook_size: int,
-        latent_dim: int,
-        update: str = "gradient",
-        decay: float = 0.99,
-        init_from_data: bool = False,
-        restart_dead: bool = False,
-    ) -> None:
+    def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        self.update, self.decay = update, decay
-        self.init_from_data, self.restart_dead = init_from_data, restart_dead
-        initial = torch.empty(codebook_size, latent_dim).uniform_(-1 / codebook_size, 1 / codebook_size)
-        self.codebook = nn.Parameter(initial, requires_grad=update == "gradient")
-        self.register_buffer("running_count", torch.ones(codebook_size))
+        self.update, self.decay = config.codebook_update, config.codebook_decay
+        self.init_from_data, self.restart_dead = config.codebook_init_from_data, config.restart_dead_codes
+        self.batch = WholeBatch()
+        K = config.codebook_size
+        initial = torch.empty(K, config.latent_dim).uniform_(-1 / K, 1 / K)
+        self.codebook = nn.Parameter(initial, requires_grad=self.update == "gradient")
+        self.register_buffer("running_count", torch.ones(K))
         self.register_buffer("running_sum", initial.clone())
-        self.register_buffer("is_initialised", torch.tensor(not init_from_data))
-        self._asks_whether_initialised = init_from_data  # asking at every step would make the host wait for the device
+        self.register_buffer("is_initialised", torch.tensor(not self.init_from_data))
+        self._asks_whether_initialised = (
+            self.init_from_data
+        )  # asking at every step would make the host wait for the device
         self.register_load_state_dict_post_hook(_ask_again)
 
     def nearest(self, z_e: Tensor) -> Tensor:
@@ -72,7 +85,7 @@ class Quantiser(nn.Module):
         B, D, h, w = z_e.shape
         with torch.autocast(z_e.device.type, enabled=False):
             vectors = z_e.movedim(1, -1).reshape(-1, D).to(self.codebook.dtype)  # Bhw D
-            # |z - e|^2 less |z|^2, which is the same for every code
+            # |z - e|^2 minus |z|^2, which is the same for every code
             distance = self.codebook.square().sum(1) - 2 * vectors @ self.codebook.T  # Bhw K
         return distance.argmin(1).reshape(B, h, w)
 
@@ -108,11 +121,11 @@ class Quantiser(nn.Module):
 
     def _draw(self, z_e: Tensor, n: int) -> Tensor:
         """n of the whole batch's vectors at random, without replacement as long as they last, slightly moved apart."""
-        vectors = rows_of_all(z_e).movedim(1, -1).reshape(-1, z_e.shape[1]).to(self.codebook.dtype)
+        vectors = self.batch.rows(z_e).movedim(1, -1).reshape(-1, z_e.shape[1]).to(self.codebook.dtype)
         order = torch.cat([torch.randperm(len(vectors)) for _ in range(-(-n // len(vectors)))])[:n]
         drawn = vectors[_to_device(order, vectors.device)]
         moved = 1e-3 * vectors.std() * _to_device(torch.randn(drawn.shape), vectors.device)
-        return from_first(drawn + moved)
+        return self.batch.agreed(drawn + moved)
 
     @torch.no_grad()
     def _keep_statistics(self, z_e: Tensor, codes: Tensor) -> None:
@@ -121,11 +134,8 @@ class Quantiser(nn.Module):
             vectors = z_e.movedim(1, -1).reshape(-1, D).to(self.codebook.dtype)
             one_hot = (codes.reshape(-1, 1) == torch.arange(K, device=codes.device)).to(vectors)  # Bhw K
             count, total = one_hot.sum(0), one_hot.T @ vectors  # K, K D
-        if current_share(len(z_e)).n == 0:  # these vectors are another process's, and counted there
-            count, total = torch.zeros_like(count), torch.zeros_like(total)
-        count, total = sum_over_processes(count), sum_over_processes(total)
-        self.running_count.lerp_(count, 1 - self.decay)
-        self.running_sum.lerp_(total, 1 - self.decay)
+        self.running_count.lerp_(self.batch.total(count), 1 - self.decay)
+        self.running_sum.lerp_(self.batch.total(total), 1 - self.decay)
         if self.update == "running_average":
             mean = self.running_sum / self.running_count.clamp_min(1e-5)[:, None]
             self.codebook.copy_(torch.where(self.running_count[:, None] > 1e-3, mean, self.codebook))

@@ -1,5 +1,5 @@
 """Turning results into what a person reads: tables, figures and one page, each beside the paper's own numbers.
 
-``paper_numbers`` holds what the paper prints, ``tables`` and ``figures`` write single files, ``report`` puts them on
-one HTML page. Nothing here computes a score.
+``tables`` and ``figures`` write single files; ``plots``, ``grids`` and ``diagrams`` draw; ``comparison`` sets ours
+beside the paper's, and ``report`` puts all on one HTML page. Nothing here computes a score.
 """

@@ -1,207 +1,198 @@
-"""Figures 1-3, drawn from live networks: one pass with hooks gives the parts, their order, shapes and parameters.
+"""Figures 1-3, drawn from live networks: a column of boxes for the whole, beside it one of its blocks, opened.
 
-What a diagram says in words and numbers is read off the modules, and there is a box for each module that ran; only the
-operations between modules (ELU, gates, sums) are known from the classes drawn here. Another network, another drawing.
+What a diagram says in words and numbers is read off the modules; only the operations between modules (ELU, gates,
+sums) are known from the classes drawn here.
 """
 
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from vqad_lib.models.gpt2 import Gpt2
-from vqad_lib.models.pixelsnail import GatedResidual, PixelBlock, PixelSnail
-from vqad_lib.reporting.drawing import Box, Kind, Sheet, height_of
-from vqad_lib.reporting.parts import Part, count, measure, words
+from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.pixelsnail_layers import CausalConv2d
+from vqad_lib.models.prior import Prior
+from vqad_lib.reporting.figures import FOOTER_IN, subplots
 
-_BLOCKS_AT_MOST = 4  # drawn one by one; of more, the first and the last
-_GAP_IN = 0.2
+# kind of box -> fill and edge: tints of `figures.COLOURS`, light enough for black text, told apart by edges in grey too
+_FILLS = {
+    "data": ("#F4F4F4", "#777777"),
+    "layer": ("#D6EAF8", "#0072B2"),
+    "norm": ("#D5F0E6", "#009E73"),
+    "attention": ("#FBE3D0", "#D55E00"),
+    "activation": ("#FFFFFF", "#777777"),
+}
+_INK = "#222222"
+# inches
+_WIDTH_IN, _BOX_IN, _GAP_IN, _TITLE_IN, _LINE_IN, _RAIL_IN = 7.4, 2.85, 0.2, 0.255, 0.125, 0.2
 
-Entry = tuple[str, tuple[str, ...], Kind]
-"""A box to be: title, small print, kind."""
+
+class Box(NamedTuple):
+    """A box to be drawn.
+
+    Attributes:
+        details: lines of small print.
+        kind: a key of `_FILLS`.
+        past: where above 0, a line leads from here past so many boxes to the one behind them.
+    """
+
+    title: str
+    details: tuple[str, ...] = ()
+    kind: str = "layer"
+    past: int = 0
+
+    @property
+    def height_in(self) -> float:
+        """As tall as its words need, inches."""
+        return _TITLE_IN + _LINE_IN * len(self.details)
 
 
 def pixelsnail_diagram(prior: PixelSnail) -> Figure:
     """Figure 1: the whole of PixelSNAIL; residual blocks gather the neighbourhood, attention looks at all of it."""
-    parts, (h, w), n = measure(prior), prior.grid, len(prior.blocks)
-    begin: list[Entry] = [
-        (f"codes {h} × {w}, of {prior.codebook_size}", (), "data"),
-        (words(prior.embedding), (parts["embedding"].size,), "layer"),
-        (words(prior.shift), ("sees earlier positions only", parts["shift"].size), "layer"),
+    n = len(prior.blocks)
+    whole = [
+        box_of(prior.embedding),
+        box_of(prior.shift, details=("sees earlier positions only", "from codes and position (row, column)")),
+        box_of(prior.blocks, f"{n} × pixel block"),
+        box_of(prior.head, f"ELU, {words(prior.head)}"),
     ]
-    end: list[Entry] = [
-        (f"ELU, {words(prior.head)}", (parts["head"].size,), "layer"),
-        (f"logits {h} × {w} × {prior.codebook_size}", (), "data"),
-    ]
-    shown, tall, x, left = _shown(n), 0.98, 4.5, 1.7
-    sheet = Sheet(7.4, 0.4 + _tall(begin) + len(shown) * (tall + _GAP_IN) + _tall(end))
-    sheet.heading(f"PixelSNAIL · {count(prior):,} parameters")
-    *_, before = chain(sheet, x, sheet.height_in - 0.35, begin, width=2.7)
-    size = " × ".join(map(str, prior.position.shape[1:]))
-    position = sheet.box(0.8, before.y, "position", f"row, column: {size}", width=1.4, kind="data")
-    sheet.arrow(position.right, before.left)
-    y = before.bottom[1] - _GAP_IN
-    for i in shown:
-        title = f"pixel block {_of(i, n)} · {parts[f'blocks.{i}'].parameters:,} parameters"
-        sheet.frame(left, y - tall, 7.3, y, title)
-        first, last = _pixel_block_in_brief(sheet, parts, f"blocks.{i}", left, y)
-        between = y + _GAP_IN / 2
-        sheet.arrow(before.bottom, (before.x, between), (first.x, between), first.top)
-        sheet.arrow(position.bottom, (position.x, first.y), (left, first.y))
-        before, y = last, y - tall - _GAP_IN
-    head, _ = chain(sheet, x, y, end, width=2.7)
-    sheet.arrow(before.bottom, (before.x, y + _GAP_IN / 2), (x, y + _GAP_IN / 2), head.top)
-    return sheet.figure
+    title = f"one pixel block of {n} · {count(prior.blocks[0]):,} parameters"
+    return _draw(f"PixelSNAIL · {count(prior):,} parameters", _between(prior, whole), title, _pixel_block(prior))
 
 
-def _pixel_block_in_brief(sheet: Sheet, parts: dict[str, Part], name: str, left: float, top: float) -> tuple[Box, Box]:
-    """Residual blocks, attention and merge, side by side; the first and the last box."""
-    block: PixelBlock = parts[name].module
-    attention, merge = parts[f"{name}.attention"], parts[f"{name}.merge"]
-    rows: list[tuple[str, Part, int, Kind]] = [
-        (f"residual block × {len(block.residuals)}", parts[f"{name}.residuals.0"], count(block.residuals), "layer"),
-        (f"causal attention, {block.attention.heads} heads", attention, attention.parameters, "attention"),
-        ("merge", merge, merge.parameters, "layer"),
+def transformer_diagram(prior: Gpt2) -> Figure:
+    """Figure 2: the transformer, and one of its blocks."""
+    network, block, n = prior.network, prior.network.h[0], len(prior.network.h)
+    attn, mlp = block.attn, block.mlp
+    whole = [
+        Box("start token, then all codes but the last", kind="activation"),
+        Box("token + position", (words(network.wte), words(network.wpe), words(network.drop))),
+        box_of(network.h, f"{n} × transformer block", kind="attention"),
+        box_of(network.ln_f, kind="norm"),
+        box_of(prior.head),
     ]
-    boxes: list[Box] = []
-    for i, (title, part, parameters, kind) in enumerate(rows):
-        details = (" × ".join(map(str, part.shape)), f"{parameters:,} parameters")
-        boxes.append(sheet.box(left + 0.98 + 1.82 * i, top - 0.6, title, *details, width=1.62, kind=kind))
-        if i:
-            sheet.arrow(boxes[-2].right, boxes[-1].left)
-    return boxes[0], boxes[-1]
+    masked = f"{attn.num_heads} heads of {attn.head_dim}, later positions masked with −∞"
+    attend = (words(attn.c_attn), masked, words(attn.c_proj), words(attn.resid_dropout))
+    forward = tuple(words(module) for module in (mlp.c_fc, mlp.act, mlp.c_proj, mlp.dropout))
+    inner = [
+        Box("x", kind="data", past=2),
+        box_of(block.ln_1, kind="norm"),
+        box_of(attn, "causal self-attention", attend, kind="attention"),
+        Box("+", kind="activation", past=2),
+        box_of(block.ln_2, kind="norm"),
+        box_of(mlp, "feed-forward", forward),
+        Box("+", kind="activation"),
+    ]
+    title = f"one transformer block of {n} · {count(block):,} parameters"
+    return _draw(f"Transformer (GPT-2) · {count(prior):,} parameters", _between(prior, whole), title, inner)
 
 
 def pixel_block_diagram(prior: PixelSnail) -> Figure:
-    """Figure 3: one pixel block, and on the right one of its residual blocks."""
-    parts, block = measure(prior), prior.blocks[0]
-    n, size = len(block.residuals), " × ".join(map(str, parts["blocks.0"].shape))
+    """Figure 3: one pixel block, and one of its residual blocks."""
+    residual = prior.blocks[0].residuals[0]
+    inner = [
+        Box("x", kind="data", past=3),
+        box_of(residual.conv1, f"ELU, {words(residual.conv1)}"),
+        box_of(residual.conv2, f"ELU, {words(residual.dropout)}, {words(residual.conv2)}"),
+        Box("gate: half × sigmoid(other half)", kind="activation"),
+        Box("+", kind="activation"),
+    ]
+    heading = f"Pixel block, {len(prior.blocks)} of them · {count(prior.blocks[0]):,} parameters each"
+    return _draw(heading, _pixel_block(prior), f"one residual block · {count(residual):,} parameters", inner)
+
+
+def _pixel_block(prior: PixelSnail) -> list[Box]:
+    block = prior.blocks[0]
     attention, merge = block.attention, block.merge
     look = (
         f"query from hidden, position: {words(attention.to_query)}",
         f"key, value from x, hidden, position: {words(attention.to_key_value)}",
         "later positions masked with −∞",
-        parts["blocks.0.attention"].size,
     )
+    heads = f"causal attention, {attention.heads} heads of {attention.key_dim}"
     join = f"in its middle + {words(merge.context)}, of ELU of the attention"
-    entries: list[Entry] = [
-        (f"x · {size}", (), "data"),
-        *_alike("residual block", [parts[f"blocks.0.residuals.{i}"].size for i in range(n)], "layer"),
-        (f"causal attention, {attention.heads} heads of {attention.key_dim}", look, "attention"),
-        (f"merge: residual block with {words(merge.conv1)}", (join, parts["blocks.0.merge"].size), "layer"),
-        (f"to the next block · {size}", (), "data"),
-    ]
-    inner = _residual_entries(parts, "blocks.0.residuals.0", block.residuals[0])
-    sheet = Sheet(7.4, 0.4 + max(_tall(entries), _tall(inner) + 0.95))
-    sheet.heading(f"Pixel block, {len(prior.blocks)} of them · {parts['blocks.0'].parameters:,} parameters each")
-    x, *_, last, looks, joins, _out = chain(sheet, 2.65, sheet.height_in - 0.35, entries, width=2.85)
-    upper, lower = looks.y + looks.height / 4, looks.y - looks.height / 4
-    sheet.arrow(x.left, (0.95, x.y), (0.95, upper), (looks.left[0], upper))
-    where = " × ".join(map(str, prior.position.shape[1:]))
-    position = sheet.box(0.5, lower, "position", where, width=0.85, kind="data")
-    sheet.arrow(position.right, (looks.left[0], lower))
-    hidden_y = (last.bottom[1] + looks.top[1]) / 2
-    sheet.arrow((last.x, hidden_y), (4.2, hidden_y), (4.2, joins.y), joins.right)
-    sheet.text(0.83, (x.y + upper) / 2, "x", size=7, rotation=90)
-    sheet.text(4.32, looks.y, "hidden", size=7, ha="center", rotation=90)
-    _residual_in_full(sheet, inner, left=4.6)
-    return sheet.figure
-
-
-def _residual_entries(parts: dict[str, Part], name: str, block: GatedResidual) -> list[Entry]:
+    residuals = box_of(block.residuals, f"{len(block.residuals)} × residual block", ("the last gives “hidden”",))
     return [
-        ("ELU", (), "activation"),
-        (words(block.conv1), (parts[f"{name}.conv1"].size,), "layer"),
-        (f"ELU, {words(block.dropout)}", (), "activation"),
-        (words(block.conv2), (parts[f"{name}.conv2"].size,), "layer"),
-        ("gate: half × sigmoid(other half)", (), "activation"),
+        Box("x", kind="data", past=1),
+        residuals._replace(past=1),
+        box_of(attention, heads, look, kind="attention"),
+        box_of(merge, f"merge: residual block with {words(merge.conv1)}", (join,)),
+        Box("to the next block", kind="data"),
     ]
 
 
-def _residual_in_full(sheet: Sheet, entries: list[Entry], *, left: float) -> None:
-    top, right = sheet.height_in - 0.35, 7.3
-    sheet.frame(left, top - _tall(entries) - 0.9, right, top, "one residual block")
-    x = (left + right) / 2 - 0.1
-    end = _with_shortcut(sheet, entries, x, top - 0.3, width=2.25, rail=right - 0.1)
-    sheet.arrow((x, end), (x, end - 0.2))
+def _between(prior: Prior, boxes: list[Box]) -> list[Box]:
+    """A whole prior, from codes to logits."""
+    (h, w), size = prior.grid, prior.codebook_size
+    ends = (Box(f"codes {h} × {w}, of {size}", kind="data"), Box(f"logits {h} × {w} × {size}", kind="data"))
+    return [ends[0], *boxes, ends[1]]
 
 
-def _with_shortcut(sheet: Sheet, entries: list[Entry], x: float, y: float, *, width: float, rail: float) -> float:
-    """A chain from y downwards, and a line past it to a sum at its end; how far down it reaches."""
-    boxes = chain(sheet, x, y - 0.22, entries, width=width)
-    plus = sheet.plus(x, boxes[-1].bottom[1] - _GAP_IN - 0.05)
-    sheet.arrow((x, y), boxes[0].top)
-    sheet.arrow(boxes[-1].bottom, plus.top)
-    sheet.arrow((x, y - 0.07), (rail, y - 0.07), (rail, plus.y), plus.right)
-    return plus.bottom[1]
+def box_of(module: nn.Module, title: str = "", details: tuple[str, ...] = (), kind: str = "layer") -> Box:
+    """The box of a module: its words, then how many parameters it has in small print."""
+    return Box(title or words(module), (*details, f"{count(module):,} parameters"), kind)
 
 
-def transformer_diagram(prior: Gpt2) -> Figure:
-    """Figure 2: the transformer on the left, one of its blocks on the right."""
-    parts, network, (h, w) = measure(prior), prior.network, prior.grid
-    n, block = len(network.h), network.h[0]
-    entries: list[Entry] = [
-        (f"start token, then {h * w - 1} codes", (), "data"),
-        ("token + position", (words(network.wte), words(network.wpe), words(network.drop)), "layer"),
-        *_alike("transformer block", [parts[f"network.h.{i}"].size for i in range(n)], "attention"),
-        (words(network.ln_f), (parts["network.ln_f"].size,), "norm"),
-        (words(prior.head), (parts["head"].size,), "layer"),
-        (f"logits {h} × {w} × {prior.codebook_size}", (), "data"),
-    ]
-    attn, mlp = block.attn, block.mlp
-    masked = f"{attn.num_heads} heads of {attn.head_dim}, later positions masked with −∞"
-    attend = (words(attn.c_attn), masked, words(attn.c_proj), words(attn.resid_dropout))
-    forward = (words(mlp.c_fc), words(mlp.act), words(mlp.c_proj), words(mlp.dropout))
-    inner: list[list[Entry]] = [
-        [
-            (words(block.ln_1), (parts["network.h.0.ln_1"].size,), "norm"),
-            ("causal self-attention", (*attend, parts["network.h.0.attn"].size), "attention"),
-        ],
-        [
-            (words(block.ln_2), (parts["network.h.0.ln_2"].size,), "norm"),
-            ("feed-forward", (*forward, parts["network.h.0.mlp"].size), "layer"),
-        ],
-    ]
-    in_frame = sum(_tall(part) + 0.47 for part in inner) + 0.4
-    sheet = Sheet(7.4, 0.4 + max(_tall(entries), in_frame))
-    sheet.heading(f"Transformer (GPT-2) · {count(prior):,} parameters")
-    top = sheet.height_in - 0.35
-    chain(sheet, 1.55, top, entries, width=2.75)
-    title = f"one transformer block of {n} · {parts['network.h.0'].parameters:,} parameters"
-    sheet.frame(3.35, top - in_frame, 7.3, top, title)
-    y = top - 0.3
-    for part in inner:
-        y = _with_shortcut(sheet, part, 5.2, y, width=3.1, rail=7.1)
-    sheet.arrow((5.2, y), (5.2, y - 0.2))
-    return sheet.figure
+def count(module: nn.Module) -> int:
+    """Parameters in a module and below it, as stored: a masked weight counts."""
+    return sum(p.numel() for p in module.parameters())
 
 
-def _shown(n: int) -> list[int]:
-    """Which of n equal blocks are drawn."""
-    return list(range(n)) if n <= _BLOCKS_AT_MOST else [0, n - 1]
+def words(module: nn.Module) -> str:
+    """What a layer is, with its sizes: "causal conv 3×3, 48 → 96"."""
+    if isinstance(module, nn.Conv2d):
+        name = "causal conv" if isinstance(module, CausalConv2d) and module.kernel_size[0] > 1 else "conv"
+        return f"{name} {module.kernel_size[0]}×{module.kernel_size[1]}, {module.in_channels} → {module.out_channels}"
+    if isinstance(module, nn.Embedding):
+        return f"embedding, {module.num_embeddings} → {module.embedding_dim}"
+    if isinstance(module, (nn.Linear, Conv1D)):  # transformers keeps the weight of its Conv1D as (in, out)
+        sizes = module.weight.shape if isinstance(module, Conv1D) else module.weight.shape[::-1]
+        return f"linear, {sizes[0]} → {sizes[1]}"
+    if isinstance(module, nn.Dropout):
+        return f"dropout {module.p:g}"
+    return {"LayerNorm": "layer norm", "NewGELUActivation": "GELU"}.get(type(module).__name__, type(module).__name__)
 
 
-def _of(i: int, n: int) -> str:
-    """A block's number, and of how many where some are left out."""
-    return str(i + 1) if n <= _BLOCKS_AT_MOST else f"{i + 1} of {n}"
+def _draw(heading: str, whole: list[Box], title: str, inner: list[Box]) -> Figure:
+    """The whole on the left beneath its heading, one of its blocks on the right beneath its title."""
+    columns = [(1.85, heading, whole), (5.55, title, inner)]
+    height_in = 0.45 + max(sum(box.height_in + _GAP_IN for box in boxes) for *_, boxes in columns)
+    figure, axes = subplots(figsize=(_WIDTH_IN, height_in + FOOTER_IN))
+    axes.set(xlim=(0, _WIDTH_IN), ylim=(0, height_in))
+    axes.axis("off")
+    axes.axvline(_WIDTH_IN / 2, color="#999999", linewidth=0.9, linestyle=(0, (4, 2)))
+    for x, name, boxes in columns:
+        axes.text(x, height_in - 0.2, name, fontsize=8, weight="bold", color=_INK, ha="center", va="center")
+        _draw_column(axes, x, height_in - 0.45, boxes)
+    return figure
 
 
-def _alike(name: str, sizes: list[str], kind: Kind) -> list[Entry]:
-    """Equal blocks, one by one; of many, the first and the last and how many lie between."""
-    n = len(sizes)
-    entries: list[Entry] = [(f"{name} {_of(i, n)}", (sizes[i],), kind) for i in _shown(n)]
-    return entries if n <= _BLOCKS_AT_MOST else [entries[0], (f"… {n - 2} more …", (), "activation"), entries[1]]
+def _draw_column(axes: Axes, x: float, top: float, boxes: list[Box]) -> None:
+    """Boxes one beneath the other, joined by arrows; lines past some of them lead along the right side and the left."""
+    tops, side, style = [], -1, {"ha": "center", "va": "top", "color": _INK}
+    for box in boxes:
+        fill, edge = _FILLS[box.kind]
+        corner, shape = (x - _BOX_IN / 2, top - box.height_in), "round,pad=0,rounding_size=0.05"
+        axes.add_patch(FancyBboxPatch(corner, _BOX_IN, box.height_in, shape, facecolor=fill, edgecolor=edge))
+        axes.text(x, top - 0.07, box.title, fontsize=8, **style)
+        axes.text(x, top - _TITLE_IN + 0.02, "\n".join(box.details), fontsize=6.5, linespacing=1.35, **style)
+        if tops:
+            _arrow(axes, (x, top + _GAP_IN), (x, top))
+        tops.append(top)
+        top -= box.height_in + _GAP_IN
+    for number, box in enumerate(boxes):
+        if box.past:
+            side, target = -side, number + box.past + 1
+            edge, rail = x + side * _BOX_IN / 2, x + side * (_BOX_IN / 2 + _RAIL_IN)
+            leaves, arrives = tops[number] - box.height_in * 0.7, tops[target] - boxes[target].height_in * 0.3
+            axes.plot([edge, rail, rail], [leaves, leaves, arrives], color=_INK, linewidth=0.9)
+            _arrow(axes, (rail, arrives), (edge, arrives))
 
 
-def _tall(entries: list[Entry]) -> float:
-    """Height of a chain with the gap behind it, inches."""
-    return sum(height_of(*details) + _GAP_IN for _, details, _ in entries)
-
-
-def chain(sheet: Sheet, x: float, top: float, entries: list[Entry], *, width: float) -> list[Box]:
-    """Boxes one beneath the other, joined by arrows; the first hangs from `top`."""
-    boxes: list[Box] = []
-    for title, details, kind in entries:
-        height = height_of(*details)
-        boxes.append(sheet.box(x, top - height / 2, title, *details, width=width, kind=kind))
-        if len(boxes) > 1:
-            sheet.arrow(boxes[-2].bottom, boxes[-1].top)
-        top -= height + _GAP_IN
-    return boxes
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    style = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "linewidth": 0.9, "color": _INK}
+    axes.annotate("", end, start, arrowprops=style)

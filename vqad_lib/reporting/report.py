@@ -4,24 +4,26 @@ The page is a function of the files below reports and figures and of `provenance
 random numbers, so the same inputs give the same bytes.
 """
 
+import os
 import re
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
+from pandas import DataFrame, Series
+from PIL import Image
 
+from vqad_lib.errors import VqadError
 from vqad_lib.files import write_text
-from vqad_lib.reporting.alt_text import alt_text
-from vqad_lib.reporting.comparison import comparison_rows
-from vqad_lib.reporting.overview import leak_facts, overview_html
-from vqad_lib.reporting.page import fact_lines, figure_body, page_template, table_body, title_of, variant_title
-from vqad_lib.reporting.paper_numbers import FIGURE_NUMBERS, TABLE_NUMBERS, Kind, caption_record
+from vqad_lib.models.registry import AUTOENCODERS, PRIORS
+from vqad_lib.paper import FIGURE_NUMBERS, TABLE_NUMBERS, Description, caption, descriptions
+from vqad_lib.reporting.comparison import comparison_rows, overview, page_table
+from vqad_lib.reporting.tables import labels_of, load_notes, load_table
 
-SUMMARY_COLUMNS = ["table", "row", "column", "reported", "ours_paper_protocol", "ours_sound", "difference"]
-DETAILS = ("versions", "python", "data digest")  # facts that are folded
-# what a reader wants to know first; the others follow by name
-FIRST_EXTRAS = ("claim_1_codebook", "claim_2_spatial", "claim_3_light", "leak", "leak_in_time", "official_auroc")
-SECTIONS = {"3.1": "architecture", "3.9": "capacity", "4.3": "results", "5.1": "time, light against full"}
+_SUFFIX_TITLES = {"_official": "scheme official", "_curves": "ROC and precision-recall curves"}
 
 
 def build_report(
@@ -32,9 +34,8 @@ def build_report(
     Args:
         reports: reports/<profile>/<data set>; tables are read from its tables/, executed notebooks from its notebooks/.
         figures: figures/<profile>/<data set>.
-        notebooks: names of the executed notebooks, without ending, in order.
-        provenance: run facts for people, shown in this order where present: profile, dataset, perceptual, hardware,
-            seeds, seed, time, code, versions; then any others. Values may be text, numbers, lists or mappings.
+        notebooks: names of the executed notebooks, without ending, in order; those that are not there are left out.
+        provenance: run facts for people, shown in their order. Values may be text, numbers, lists or mappings.
         made_by: name of a table or figure, "table_06" or "leak" -> name of the executed notebook.
 
     Returns:
@@ -43,32 +44,30 @@ def build_report(
     Raises:
         VqadError: a table or figure cannot be read, or the page cannot be written.
     """
-    reports, figures = Path(reports), Path(figures)
     tables = reports / "tables"
-    entries = [_table_entry(number, tables) for number in TABLE_NUMBERS]
-    entries += [_figure_entry(number, figures, reports) for number in FIGURE_NUMBERS]
-    extras = _extras(tables, figures, reports)
-    for entry in entries + extras:
-        entry["notebook"] = _notebook_link(made_by.get(entry["key"]), reports)
-        for body in entry["bodies"]:
-            body["notebook"] = _notebook_link(made_by.get(body.get("made_as", entry["key"])), reports)
-    facts = fact_lines(provenance)
-    summary = pd.DataFrame(
-        [row for number in TABLE_NUMBERS for row in comparison_rows(number, tables)], columns=SUMMARY_COLUMNS
-    )
+    there = {path.stem: f"notebooks/{path.name}" for path in (reports / "notebooks").glob("*.ipynb")}
+    links = {name: {"name": name, "href": there.get(name, "")} for name in [*notebooks, *made_by.values()]}
+    bodies = _bodies(tables, figures, reports)
+    for key, found in bodies.items():
+        for body in found:
+            body["notebook"] = links.get(made_by.get(body["name"], made_by.get(key)))
+    entries = []
+    for kind, number in [*product(["table"], TABLE_NUMBERS), *product(["figure"], FIGURE_NUMBERS)]:
+        key, text = f"{kind}_{number:02d}", caption(kind, number)
+        entry = {"key": key, "title": f"{kind.capitalize()} {number}", "caption": text}
+        entries.append(entry | {"bodies": bodies.pop(key, []), "notebook": links.get(made_by.get(key))})
+    others = sorted(bodies, key=[*descriptions(), *bodies].index)
+    extras = [{"key": key, "title": described(key).title, "bodies": bodies[key]} for key in others]
+    summary = pd.concat([comparison_rows(number, tables) for number in TABLE_NUMBERS])
     page = page_template("report.html.j2").render(
         profile=provenance.get("profile", reports.name),
-        facts=[(name, value) for name, value in facts if name not in DETAILS],
-        details=[(name, value) for name, value in facts if name in DETAILS],
-        random_network="random" in str(provenance.get("perceptual", "")).lower(),
-        perceptual=provenance.get("perceptual", ""),
-        groups=_groups(entries),
+        facts=provenance,
+        entries=entries,
+        groups=[(title, list(of_title)) for title, of_title in groupby(entries, lambda entry: entry["caption"].group)],
         extras=extras,
-        overview=overview_html(tables),
-        leak=leak_facts(tables),
-        notebooks=[link for link in (_notebook_link(name, reports) for name in notebooks) if link],
-        present=sum(entry["present"] for entry in entries),
-        total=len(entries),
+        overview=overview(tables),
+        leak=_leak(tables),
+        notebooks=[links[name] for name in notebooks if links[name]["href"]],
         closest=_agreement(summary),
     )
     write_text(reports / "summary.csv", summary.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
@@ -76,109 +75,106 @@ def build_report(
     return reports / "index.html"
 
 
-def _entry(kind: Kind, number: int) -> dict[str, Any]:
-    record = caption_record(kind, number)
-    key = f"{kind}_{number:02d}"
-    return {
-        "key": key,
-        "title": f"{kind.capitalize()} {number}",
-        "caption": record.text,
-        "short": _short(record.text),
-        "section": record.section,
-        "note": record.note,
-        "present": False,
-        "bodies": [],
-        "notebook": None,
-    }
-
-
-_SHORTER = {
-    r"^(Comparison of|Performance of Different|Different|Change in|Example of) ": "",
-    r"^(F1 and AUC scores for|Best) |\(seconds per image\) | on validation set$| for N = 5 Restorations": "",
-    r"^Sample-wise detection performance for different (.*) of GAN.Transformer": r"\1",
-    r"Light-Pixel-wise detection and Pixel-wise detection performance for": "Light against full:",
-    r" for [Aa]nomaly [Dd]etection methods on the": ":",
-    r" values for (VAE|GAN)": r" for \1",
-    r"^Anomaly score distribution for": "Scores,",
-    r" results between (each model|VP, VT and GP \(GT results shown in paper\))": "",
-}
-
-
-def _short(text: str) -> str:
-    """A caption for the contents, without the words that most captions share."""
-    for pattern, words in _SHORTER.items():
-        text = re.sub(pattern, words, text)
-    return text if text.startswith("λ") else text[0].upper() + text[1:]
-
-
-def _table_entry(number: int, folder: Path) -> dict[str, Any]:
-    """A table with its variants: table_06.csv first, then table_06_official.csv and others by name."""
-    entry = _entry("table", number)
-    for path in sorted(folder.glob(f"table_{number:02d}*.csv"), key=lambda path: path.stem):
-        suffix = path.stem.removeprefix(f"table_{number:02d}")
-        entry["bodies"].append(table_body(folder, number, suffix, None))
-    entry["present"] = bool(entry["bodies"])
-    return entry
-
-
-def _figure_entry(number: int, folder: Path, reports: Path) -> dict[str, Any]:
-    entry = _entry("figure", number)
-    for path in sorted(folder.glob(f"figure_{number:02d}*.png"), key=lambda path: path.stem):
-        variant = variant_title(path.stem.removeprefix(f"figure_{number:02d}"))
-        entry["bodies"].append(figure_body(path, reports, alt_text(path.stem, title=entry["caption"]), variant))
-    entry["present"] = bool(entry["bodies"])
-    return entry
-
-
-def _extras(tables: Path, figures: Path, reports: Path) -> list[dict[str, Any]]:
-    """What the paper does not have: one entry a name, a figure before the table that goes with it, training last."""
-    known = re.compile(r"(table_(0[1-9]|1\d|2[0-7])|figure_(0[1-9]|1[0-8]))(_.*)?$")
-    entries: dict[str, dict[str, Any]] = {}
+def _bodies(tables: Path, figures: Path, reports: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every table and figure by where it stands: under "table_06" that one, then table_06_official."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for path in [*sorted(figures.glob("*.png")), *sorted(tables.glob("*.csv"))]:
-        if known.match(path.stem):
-            continue
-        title = title_of(path.stem)
-        key = "training" if path.stem.startswith("training_") else path.stem
-        entry = entries.setdefault(key, {"key": key, "title": title_of(key), "bodies": []})
-        if path.suffix == ".csv":
-            body = table_body(tables, 0, "", path.stem)
-        else:
-            body = figure_body(path, reports, alt_text(path.stem, title=title))
-        fold = {"variant": title, "fold": True} if key == "training" else {}
-        entry["bodies"].append(body | fold | {"made_as": path.stem})
-    order = [*FIRST_EXTRAS, *sorted(entries.keys() - {*FIRST_EXTRAS, "training"}), "training"]
-    return [entries[key] for key in order if key in entries]
+        papers = re.match(r"(table|figure)_(\d\d)(?=_|$)", path.stem)
+        key, variant, number = path.stem, "", None
+        if papers:
+            key, number = papers[0], int(papers[2])
+            suffix = path.stem.removeprefix(key)
+            variant = _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " "))
+        elif path.stem.startswith("training_"):
+            key, variant = "training", described(path.stem).title
+        fold = bool(variant) and (path.suffix == ".csv" or key == "training")
+        body = page_body(path, reports, alt=described(path.stem).alt_text, table=number, variant=variant, fold=fold)
+        found.setdefault(key, []).append(body)
+    return found
 
 
-def _notebook_link(name: str | None, reports: Path) -> dict[str, str] | None:
-    """The page of an executed notebook, the notebook itself where it was not converted, or its bare name."""
-    if not name:
-        return None
-    for ending in (".html", ".ipynb"):
-        if (reports / "notebooks" / f"{name}{ending}").exists():
-            return {"name": name, "href": f"notebooks/{name}{ending}"}
-    return {"name": name, "href": ""}
+def _leak(tables: Path) -> dict[str, str]:
+    """AUROC of the nearest training frame by scheme, {"paper": "0.999", "official": "0.672"}, from leak.csv.
+
+    Nothing ({}) where there is no such table, or where scheme paper does not leak (AUROC below 0.9).
+    """
+    if not (tables / "leak.csv").exists():
+        return {}
+    frame = load_table(tables, "leak")
+    leak = frame.set_index("scheme").get("auroc", Series(dtype=float)).dropna()
+    return {name: f"{value:.3f}" for name, value in leak.items()} if leak.get("paper", 0.0) >= 0.9 else {}
 
 
-def _groups(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries under the headings of the contents, order kept."""
-    groups: list[dict[str, Any]] = []
-    for entry in entries:
-        is_table = entry["key"].startswith("table")
-        title = f"Tables: {SECTIONS.get(entry['section'], 'thresholds and times')}" if is_table else "Figures"
-        if not groups or groups[-1]["title"] != title:
-            groups.append({"title": title, "entries": []})
-        groups[-1]["entries"].append(entry)
-    return groups
-
-
-def _agreement(summary: pd.DataFrame) -> dict[str, Any]:
+def _agreement(summary: DataFrame) -> dict[str, Any]:
     """How many of the paper's scores have one of ours beside them, and how close those are."""
     scores = summary[summary["column"].isin(["f1", "auc"])]
     gaps = scores["difference"].dropna().abs()
-    return {
-        "reported": len(scores),
-        "compared": len(gaps),
-        "within": int((gaps <= 0.05).sum()),
-        "median": f"{gaps.median():.3f}" if len(gaps) else "",
-    }
+    near = {"within": int((gaps <= 0.05).sum()), "median": f"{gaps.median():.3f}"}
+    return {"reported": len(scores), "compared": len(gaps)} | near
+
+
+def described(name: str) -> Description:
+    """A file name for people: "training_vqgan_gpt2_paper" is "Training VQ-GAN GPT-2 paper".
+
+    Args:
+        name: of a table or figure, without ending.
+
+    Returns:
+        Its title, and what it shows, for who cannot see it: of `paper.descriptions` where it is there.
+    """
+    if name in descriptions():
+        return descriptions()[name]
+    kind, *others = name.split("_")
+    titles = {key: entry.title for key, entry in (AUTOENCODERS | PRIORS).items()}
+    title = " ".join([kind.capitalize(), *(titles.get(word, word) for word in others)])
+    shown = descriptions()[kind].alt_text if kind in descriptions() else ""
+    return Description(title, f"{title}. {shown}".strip())
+
+
+def page_template(name: str) -> jinja2.Template:
+    """A template of this folder; text is escaped, a missing variable is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vqad_lib.reporting", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["lambdas"] = lambda text: Markup(re.sub(r"λ_(\w+)", r"λ<sub>\1</sub>", str(escape(text))))
+    return environment.get_template(name)
+
+
+def page_body(
+    path: Path, page: Path, *, alt: str = "", table: int | None = None, variant: str = "", fold: bool = False
+) -> dict[str, Any]:
+    """One saved table or figure, as `body_of` of page_parts.html.j2 shows it.
+
+    Args:
+        path: of the CSV or the PNG.
+        page: the page's folder.
+        alt: what the figure shows, for who cannot see it.
+        table: 1-27, or None where the paper has no such table.
+        variant: what sets it apart from others of the same number, "" for the first.
+        fold: whether it is folded.
+
+    Raises:
+        VqadError: the table or the figure cannot be read.
+    """
+    body = {"variant": variant, "fold": fold, "name": path.stem, "href": _link(path, page)}
+    if path.suffix == ".csv":
+        frame, notes = load_table(path.parent, path.stem), load_notes(path.parent, path.stem)
+        labels = labels_of(frame).line() if labels_of(frame) else ""
+        return body | {"columns": page_table(frame, table=table), "notes": notes, "labels": labels}
+    try:
+        with Image.open(path) as image:
+            width_px, height_px = image.size
+    except OSError as error:
+        raise VqadError(f"cannot read {path}: {error}; delete it and run its notebook again") from error
+    pdf = path.with_suffix(".pdf")
+    # drawn at 200 dpi: half its pixels is its size on a page at 100 dpi
+    size = {"width": width_px // 2, "height": height_px // 2}
+    return body | size | {"alt": alt, "pdf": _link(pdf, page) if pdf.exists() else ""}
+
+
+def _link(path: Path, page: Path) -> str:
+    return Path(os.path.relpath(path, page)).as_posix()

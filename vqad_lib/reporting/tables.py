@@ -1,99 +1,60 @@
-"""Result tables: CSV that is the same byte for byte when the numbers are, Markdown for people.
+"""Result tables: CSV that is the same byte for byte when the numbers are, with notes beside it; Markdown for notebooks.
 
 A table's columns are its own, then profile, dataset, seed and perceptual, so that a file that has left its folder
 still says what made it.
 """
 
-import dataclasses
-from dataclasses import dataclass
+import re
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pandas as pd
 from pandas import DataFrame, Series
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import RunInfo
 from vqad_lib.files import write_text
-from vqad_lib.reporting.paper_numbers import caption_record, reported
+from vqad_lib.paper import reported
 
 LABEL_COLUMNS = ("profile", "dataset", "seed", "perceptual")
 _TEXT_LABELS = ("profile", "dataset", "perceptual")
 SCORE_PREFIXES = ("f1", "auc", "auroc", "auprc", "reported_f1", "reported_auc")
 _BESIDE = ("f1", "auc", "seconds_per_image")
 PAPERS_ALGORITHM = " (plain algorithm)"  # ends the name of the row that was computed as the paper computed it
-_NOTES_MARK = "\nNotes: "
 # names of files and folders may hold what Markdown and HTML take for their own
 _MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*$|"}, "<": "&lt;", "&": "&amp;", "\n": " "})
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What every table and figure carries about the run that made it.
-
-    `perceptual` is "LPIPS alex, random weights (no ImageNet)", "LPIPS vgg, ImageNet", or "" where none was used.
-    """
-
-    profile: str
-    dataset: str
-    perceptual: str
-    seed: int
-
-    def line(self) -> str:
-        """The labels as one line of text."""
-        parts = [f"profile {self.profile}", f"data {self.dataset}", f"seed {self.seed}", self.perceptual]
-        return " · ".join(part for part in parts if part)
-
-
-def table_path(folder: Path, number: int, suffix: str = "", name: str | None = None) -> Path:
-    """Where the CSV of a table lies: folder/table_NN{suffix}.csv, or folder/{name}{suffix}.csv."""
-    stem = name if name is not None else f"table_{number:02d}"
-    return Path(folder) / f"{stem}{suffix}.csv"
-
-
-def save_table(
-    frame: DataFrame,
-    *,
-    number: int,
-    labels: Labels,
-    folder: Path,
-    suffix: str = "",
-    notes: str = "",
-    name: str | None = None,
-) -> Path:
-    """Write one table as CSV, with Markdown beside it.
+def save_table(frame: DataFrame, name: str, *, labels: RunInfo, folder: Path, notes: str = "") -> Path:
+    """Write one table as CSV, and what is to be said about it as text beside it.
 
     Args:
         frame: the table; its index is dropped.
-        number: the paper's table number, 1-27; ignored where `name` is given.
-        suffix: added to the file name, for example "_official".
-        notes: a sentence or two beneath the Markdown table and on the report page.
-        name: file name without ending, for a table that the paper does not have.
+        name: file name without ending, "table_06" or "table_06_official" for the paper's Table 6, else any.
+        notes: a sentence or two, beneath the table on the report page.
 
     Returns:
         The CSV's path. Floats have six significant digits, missing values are empty, lines end in one line feed.
 
     Raises:
-        VqadError: no such table in the paper, or the folder cannot be written; what stood there before stays.
+        VqadError: the folder cannot be written; what stood there before stays.
     """
-    path = table_path(folder, number, suffix, name)
-    title = name.replace("_", " ") if name is not None else f"Table {number}. {caption_record('table', number).text}"
-    labelled = frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame])
-    labelled = labelled.assign(**{column: getattr(labels, column) for column in LABEL_COLUMNS})
-    parts = [f"**{title}**", markdown_table(frame), f"*{labels.line().translate(_MARKDOWN)}*"]
-    if notes:
-        parts.append(_NOTES_MARK.strip() + " " + " ".join(notes.split()))
-    # the CSV last: whoever sees it may count on the Markdown
-    write_text(path.with_suffix(".md"), "\n\n".join(parts) + "\n")
+    path = Path(folder) / f"{name}.csv"
+    labelled = without_labels(frame).assign(**{column: getattr(labels, column) for column in LABEL_COLUMNS})
+    # the CSV last: whoever sees it may count on the notes
+    write_text(path.with_suffix(".txt"), " ".join(notes.split()) + "\n")
     write_text(path, labelled.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return path
 
 
-def load_table(folder: Path, number: int, suffix: str = "", name: str | None = None) -> DataFrame:
+def load_table(folder: Path, name: str) -> DataFrame:
     """Read back what `save_table` wrote, label columns included.
 
     Raises:
         VqadError: the table is not there.
     """
-    path = table_path(folder, number, suffix, name)
+    path = Path(folder) / f"{name}.csv"
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_LABELS, str))
     except OSError as error:
@@ -102,18 +63,17 @@ def load_table(folder: Path, number: int, suffix: str = "", name: str | None = N
     return frame.assign(**{column: frame[column].fillna("") for column in _TEXT_LABELS if column in frame})
 
 
-def load_notes(folder: Path, number: int, suffix: str = "", name: str | None = None) -> str:
-    """The notes that `save_table` wrote beneath a table; "" where there are none."""
-    path = table_path(folder, number, suffix, name).with_suffix(".md")
-    content = path.read_text(encoding="utf-8") if path.exists() else ""
-    return content.partition(_NOTES_MARK)[2].strip()
+def load_notes(folder: Path, name: str) -> str:
+    """The notes that `save_table` wrote beside a table; "" where there are none."""
+    path = Path(folder) / f"{name}.txt"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
 def beside_paper(ours: DataFrame, *, table: int, key: str) -> DataFrame:
     """Put the paper's numbers beside ours, row by row.
 
     Args:
-        ours: any columns, with `key` among them: the paper's row names (see `paper_numbers.reported`).
+        ours: any columns, with `key` among them: the paper's row names (see `paper.reported`).
         table: 3-27.
 
     Returns:
@@ -121,24 +81,48 @@ def beside_paper(ours: DataFrame, *, table: int, key: str) -> DataFrame:
         paper's table has, after `key`; NaN in rows that the paper lacks.
 
     Raises:
-        VqadError: `key` is no column of ours, or a row of the paper's is missing from ours.
+        VqadError: a row of the paper's is missing from ours.
     """
-    if key not in ours:
-        raise VqadError(f"table {table}: no column {key!r} among {', '.join(map(str, ours.columns))}")
-    paper = reported(table)
-    theirs = {row_name(row): row for row in paper.index}
-    names = ours[key].map(row_name)
-    missing = [name for name in theirs if name not in set(names)]
-    if missing:
+    paper, names = reported(table).rename(index=row_name), ours[key].map(row_name)
+    if missing := [name for name in paper.index if name not in set(names)]:
         raise VqadError(f"table {table}: our rows lack the paper's {', '.join(missing)} (column {key!r})")
-    result = ours.copy()
-    position = result.columns.get_loc(key) + 1
-    for column in (column for column in _BESIDE if column in paper):
-        values = [paper.at[theirs[name], column] if name in theirs else float("nan") for name in names]
-        result = result.drop(columns=f"reported_{column}", errors="ignore")
-        result.insert(min(position, result.shape[1]), f"reported_{column}", values)
-        position += 1
+    theirs = paper.filter(_BESIDE).add_prefix("reported_")
+    result = ours.drop(columns=theirs.columns, errors="ignore")
+    for column in reversed(theirs.columns):
+        result.insert(result.columns.get_loc(key) + 1, column, names.map(theirs[column]))
     return result
+
+
+def beside_paper_shapes(rows: list[dict[str, str | int]], *, table: int) -> DataFrame:
+    """Put our lines beside the paper's, in order; a smaller profile lacks some of them.
+
+    Lines are paired by what they do, whatever the number of blocks: the longest runs of equal lines first. So a
+    profile with one level less leaves one line of the paper's alone, and the others stand beside their like.
+
+    Args:
+        rows: component, height, width, channels, see `shape_rows`; the first is the input.
+        table: 1 or 2.
+
+    Returns:
+        component, component_in_paper, height, width, channels, paper_height, paper_width, paper_channels; missing
+        where a line has no partner. Every line of the paper's is there, in its order.
+    """
+    ours = DataFrame(rows)
+    paper = reported(table).reset_index(drop=True)
+    theirs = paper[["component", "height", "width", "channels"]].add_prefix("paper_")
+    theirs = theirs.rename(columns={"paper_component": "component_in_paper"})
+    # what each line does, without the number of its blocks; the input has another name in either table
+    lines = (frame["component"][1:] for frame in (ours, paper))
+    kinds, pairs = [["input", *(re.sub(r" × \d+", "", name) for name in names)] for names in lines], []
+    for tag, a, a_end, b, b_end in SequenceMatcher(None, *kinds, autojunk=False).get_opcodes():
+        if tag == "equal":
+            pairs += zip(range(a, a_end), range(b, b_end), strict=True)
+        else:  # -1, a row that there is not, where a line stands alone
+            pairs += [(i, -1) for i in range(a, a_end)] + [(-1, j) for j in range(b, b_end)]
+    left, right = map(list, zip(*pairs, strict=True))
+    both = ours.reindex(left).reset_index(drop=True).join(theirs.reindex(right).reset_index(drop=True))
+    both.insert(1, "component_in_paper", both.pop("component_in_paper"))
+    return both.astype({column: "Int64" for column in both if "component" not in column})
 
 
 def row_name(value: object) -> str:
@@ -148,51 +132,52 @@ def row_name(value: object) -> str:
 
 def format_column(column: Series) -> list[str]:
     """One column as text: scores with 3 decimals, whole numbers without, others below 1 with 3 digits."""
-    is_score = str(column.name).startswith(SCORE_PREFIXES) and pd.api.types.is_numeric_dtype(column)
-    column = column.astype(float) if is_score else column  # a column of ones is read back as whole numbers
-    numbers = column.dropna()
-    floats = pd.api.types.is_float_dtype(column)
-    whole = floats and not is_score and bool((numbers == numbers.round()).all())
-    return [_format(value, whole=whole, is_score=is_score) for value in column]
+    if not is_numeric_dtype(column) or is_bool_dtype(column):
+        return ["" if pd.isna(value) else str(value) for value in column]
+    is_score, numbers = str(column.name).startswith(SCORE_PREFIXES), column.dropna()
+    places = ".3f" if is_score else ".0f" if (numbers == numbers.round()).all() else ""
+    by_size = [places or (".3f" if value == 0 or abs(value) >= 1 else "#.3g") for value in column]
+    return ["" if pd.isna(value) else f"{value:{form}}" for value, form in zip(column, by_size, strict=True)]
 
 
-def _format(value: object, *, whole: bool, is_score: bool) -> str:
-    if pd.isna(value):
-        return ""
-    if not isinstance(value, float):
-        return str(value)
-    if whole:
-        return f"{value:.0f}"
-    return f"{value:.3f}" if is_score or value == 0 or abs(value) >= 1 else f"{value:#.3g}"
+def folded(frame: DataFrame) -> dict[str, list[tuple[str, str]]]:
+    """Every column as text, label columns left out: x_low and x_high go into x, x_sd into x_mean.
 
-
-def fold_intervals(frame: DataFrame) -> DataFrame:
-    """Every column as text; x_low, x_high go into x: "0.91 [0.88, 0.94]"; x_sd into x_mean: "0.91 ± 0.02"."""
-    text = DataFrame({column: format_column(frame[column]) for column in frame}, dtype=str)
-    for column in frame:
-        low, high = f"{column}_low", f"{column}_high"
-        if low in frame and high in frame:
-            folded = zip(text[column], text.pop(low), text.pop(high), strict=True)
-            text[column] = [f"{a} [{b}, {c}]" if a and b and c else a for a, b, c in folded]
-        spread = f"{str(column).removesuffix('_mean')}_sd"
-        if spread != f"{column}_sd" and spread in frame:
-            text[column] = [f"{a} ± {b}" if a and b else a for a, b in zip(text[column], text.pop(spread), strict=True)]
-    return text
+    Returns:
+        Column -> its cells, each a number or words and what stands beside it: "[0.880, 0.940]", "± 0.020" or "".
+    """
+    text = {str(name): format_column(column) for name, column in without_labels(frame).items()}
+    columns, inner = {}, set()
+    for name, cells in text.items():
+        low, high, spread = f"{name}_low", f"{name}_high", f"{name.removesuffix('_mean')}_sd"
+        beside = [""] * len(frame)
+        if {low, high} <= set(text):
+            inner |= {low, high}
+            beside = [f"[{a}, {b}]" if a and b else "" for a, b in zip(text[low], text[high], strict=True)]
+        elif name.endswith("_mean") and spread in text:
+            inner |= {spread}
+            beside = [f"± {sd}" if sd else "" for sd in text[spread]]
+        columns[name] = list(zip(cells, beside, strict=True))
+    return {name: cells for name, cells in columns.items() if name not in inner}
 
 
 def markdown_table(frame: DataFrame) -> str:
-    """A frame as a Markdown table: 3 decimals, intervals folded, the label columns left out."""
-    text = fold_intervals(frame.drop(columns=[column for column in LABEL_COLUMNS if column in frame]))
-    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in text]
-    lines = [[str(column) for column in text], ["---:" if number else "---" for number in numeric]]
-    lines += [[cell.translate(_MARKDOWN) for cell in row] for row in text.to_numpy().tolist()]
+    """A frame as a Markdown table: 3 decimals, the label columns left out; "0.91 [0.88, 0.94]", "0.91 ± 0.02"."""
+    columns = folded(frame)
+    lines = [list(columns), ["---:" if is_numeric_dtype(frame[name]) else "---" for name in columns]]
+    for row in zip(*columns.values(), strict=True):
+        lines.append([f"{text.translate(_MARKDOWN)} {beside}".strip() for text, beside in row])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def labels_of(frame: DataFrame) -> Labels | None:
+def without_labels(frame: DataFrame) -> DataFrame:
+    """A table without its label columns."""
+    return frame.drop(columns=[*LABEL_COLUMNS], errors="ignore")
+
+
+def labels_of(frame: DataFrame) -> RunInfo | None:
     """The labels that a loaded table carries, or None where it carries none."""
-    if frame.empty or any(column not in frame for column in LABEL_COLUMNS):
+    if frame.empty or not set(LABEL_COLUMNS) <= set(frame):
         return None
-    first = frame.iloc[0]
-    values = {field.name: first[field.name] for field in dataclasses.fields(Labels)}
-    return Labels(**{**values, "seed": int(values["seed"])})
+    labels = frame.iloc[0][[*LABEL_COLUMNS]].to_dict()
+    return RunInfo(**labels | {"seed": int(labels["seed"])})

@@ -1,15 +1,12 @@
-"""The checkpoint format: a folder per epoch with weights (safetensors), optimiser and random state, and history.
+"""Checkpoints of a training that may be cut off, and the weights that a finished one leaves behind.
 
-A folder is written under a temporary name and renamed when it is whole; `latest.json` then points at it, and only then
-does the previous one go. A killed run therefore always finds one complete checkpoint, or none.
+A checkpoint is one file, which takes the place of the previous one when it is whole: a killed run always finds a
+complete checkpoint, or none.
 """
 
 import io
-import os
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,86 +14,72 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from vqad_lib.errors import VqadError
-from vqad_lib.files import first_line, read_json, write_bytes, write_json
+from vqad_lib.files import first_line, write_bytes
+
+_NAME = "checkpoint.pt"
 
 
 @dataclass
 class TrainingState:
-    """What a run needs to go on exactly where it stood."""
+    """What a run needs to resume exactly where it stood."""
 
     networks: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
     epoch: int = 0
-    history: list[dict[str, float]] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> None:
-    """Write `folder/epoch_NNNN/` and point `folder/latest.json` at it.
+    """Write `folder/checkpoint.pt`: networks, optimisers, random state, epoch and history.
 
     Raises:
         VqadError: the folder cannot be written or the disk is full; the previous checkpoint stays.
     """
-    name = f"epoch_{state.epoch:04d}"
-    temporary = folder / f".{name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        for network, module in state.networks.items():
-            write_bytes(temporary / f"{network}.safetensors", weights_bytes(module))
-        random_state = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            random_state["cuda"] = torch.cuda.get_rng_state()
-        buffer = io.BytesIO()
-        optimisers = {key: optimiser.state_dict() for key, optimiser in state.optimisers.items()}
-        torch.save({"optimisers": optimisers, "random_state": random_state}, buffer)
-        write_bytes(temporary / "optimisers.pt", buffer.getvalue())
-        write_json(temporary / "progress.json", {"epoch": state.epoch, "history": state.history or []})
-        shutil.rmtree(folder / name, ignore_errors=True)
-        os.replace(temporary, folder / name)
-        write_json(folder / "latest.json", {"checkpoint": name})
-    except OSError as error:
-        raise VqadError(
-            f"cannot write {folder / name}: {error.strerror}; free space or make the folder writable, then run again"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    for other in folder.glob("epoch_*"):
-        if other.name != name:
-            shutil.rmtree(other, ignore_errors=True)
+    random_state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random_state["cuda"] = torch.cuda.get_rng_state()
+    content = {
+        "networks": {name: network.state_dict() for name, network in state.networks.items()},
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
+        "random_state": random_state,
+        "epoch": state.epoch,
+        "history": state.history,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(folder / _NAME, buffer.getvalue())
 
 
-def load_checkpoint(folder: Path, state: TrainingState, *, device: torch.device) -> bool:
-    """Fill `state` from the newest complete checkpoint; False, and nothing changed, where there is none.
+def load_checkpoint(folder: Path, state: TrainingState) -> bool:
+    """Fill `state` from the checkpoint; False, and nothing changed, where there is none.
 
     Raises:
-        VqadError: a file of the checkpoint is damaged or does not fit; the message names the folder to delete.
+        VqadError: the checkpoint is damaged or does not fit; the message names the folder to delete.
     """
-    if not (folder / "latest.json").exists():
+    path = folder / _NAME
+    if not path.exists():
         return False
-    newest = folder
     try:
-        newest = folder / read_json(folder / "latest.json")["checkpoint"]
-        for network, module in state.networks.items():
-            module.load_state_dict(load_file(newest / f"{network}.safetensors", device=str(device)))
-        saved = torch.load(newest / "optimisers.pt", map_location="cpu", weights_only=True)
-        for key, optimiser in state.optimisers.items():
-            optimiser.load_state_dict(saved["optimisers"][key])
-        torch.set_rng_state(saved["random_state"]["cpu"])
-        if torch.cuda.is_available() and "cuda" in saved["random_state"]:
-            torch.cuda.set_rng_state(saved["random_state"]["cuda"])
-        progress: dict[str, Any] = read_json(newest / "progress.json")
-        state.epoch, state.history = progress["epoch"], progress["history"]
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        for name, network in state.networks.items():
+            network.load_state_dict(content["networks"][name])
+        for name, optimiser in state.optimisers.items():
+            optimiser.load_state_dict(content["optimisers"][name])
+        torch.set_rng_state(content["random_state"]["cpu"])
+        if torch.cuda.is_available() and "cuda" in content["random_state"]:
+            torch.cuda.set_rng_state(content["random_state"]["cuda"])
+        state.epoch, state.history = content["epoch"], content["history"]
     except Exception as error:  # unpickling fails in many ways; each means the same to the user
         raise VqadError(
-            f"the checkpoint in {newest} is damaged ({first_line(error)}); delete {folder} to train anew"
+            f"the checkpoint {path} is damaged ({first_line(error)}); delete {folder} to train anew"
         ) from error
     return True
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Delete what a finished run no longer needs; the pointer first, so that no half-deleted checkpoint is loaded."""
-    (folder / "latest.json").unlink(missing_ok=True)
-    for checkpoint in folder.glob("epoch_*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
+def remove_checkpoint(folder: Path) -> None:
+    """Delete what a finished run no longer needs, and what kills left half-written."""
+    for path in folder.glob("*checkpoint*.pt"):
+        path.unlink()
 
 
 def weights_bytes(module: nn.Module) -> bytes:

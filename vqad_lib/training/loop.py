@@ -4,36 +4,68 @@ An objective is a network, its optimiser, and a function from a batch to a loss.
 has two, autoencoder and discriminator, which take turns on every batch.
 """
 
+import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from vqad_lib.config import TrainingConfig
-from vqad_lib.distributed import barrier, process
+from vqad_lib.distributed import parallel
+from vqad_lib.distributed.parallel import Shard, bare, take_shard
+from vqad_lib.distributed.process import barrier, process
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_bytes, write_json, write_text
+from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.progress import progress
-from vqad_lib.shares import sum_over_processes, working_on
-from vqad_lib.training.batches import Batches
+from vqad_lib.seeds import seed_from
 from vqad_lib.training.checkpoint import (
     TrainingState,
     load_checkpoint,
-    remove_checkpoints,
+    remove_checkpoint,
     save_checkpoint,
     weights_bytes,
 )
-from vqad_lib.training.parallel import bare, check_agreement, part_random_streams
 
 CHECKPOINT_EVERY_S = 30.0
 
 Losses = dict[str, Tensor]
+
+
+class Batches:
+    """Batches from a tensor that lives on the device, in an order that depends on (seed, epoch) alone.
+
+    A resumed run therefore sees the same batches as an unbroken one, without storing where it stood.
+
+    Args:
+        items: (n, 3, H, W) uint8 images, which come out as float in [-1, 1], or (n, h, w) int64 codes.
+        batch_size: items per batch; the last one may be smaller.
+        seed: of the order, if `shuffle`.
+    """
+
+    def __init__(self, items: Tensor, *, batch_size: int, seed: int, shuffle: bool) -> None:
+        if not len(items):
+            raise ValueError("no items to make batches of")
+        self.items, self.batch_size, self.seed, self.shuffle = items, batch_size, seed, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.items) // self.batch_size)
+
+    def shards(self, epoch: int) -> Iterator[tuple[Tensor, Shard]]:
+        """The batches of an epoch (counted from 1), each cut to this process's rows, and how much of it that is."""
+        n = len(self.items)
+        order = torch.arange(n)
+        if self.shuffle:
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(seed_from("order", self.seed, epoch)))
+        for rows in order.to(self.items.device).split(self.batch_size):
+            shard = take_shard(len(rows))
+            batch = self.items[rows[shard.start : shard.start + max(shard.n, 1)]]
+            yield to_unit_range(batch) if batch.dtype == torch.uint8 else batch, shard
 
 
 @dataclass(frozen=True)
@@ -43,7 +75,7 @@ class Objective:
     Attributes:
         name: of the network, as the checkpoint calls it.
         network: whose parameters this objective updates; `loss` calls this very module, which is wrapped where there
-            are several processes (see `vqad_lib.training.parallel`).
+            are several processes (see `vqad_lib.distributed.parallel`).
         loss: (batch, epoch) -> {"loss": to minimise, "monitored": what early stopping compares, others to log}, each
             a () tensor. "monitored" may be left out where it is the loss; the first objective's counts.
         learning_rate_factor: times `TrainingConfig.learning_rate`.
@@ -55,17 +87,16 @@ class Objective:
     learning_rate_factor: float = 1.0
 
 
-@dataclass
-class EarlyStopping:
-    """Stop once the validation loss has exceeded the training loss more than `patience` times (section 4.1)."""
+def should_stop(history: list[dict[str, float]], *, network: str, patience: int) -> bool:
+    """Stop once the validation loss has exceeded the training loss more than `patience` times (section 4.1).
 
-    patience: int
-    exceeded: int = 0
-
-    def should_stop(self, *, training: float, validation: float) -> bool:
-        """Count one comparison; True from the one that makes it more than `patience`."""
-        self.exceeded += validation > training
-        return self.exceeded > self.patience
+    Args:
+        history: a row per epoch; those without a validation loss count nothing.
+        network: name of the objective that is validated.
+        patience: how many times are allowed.
+    """
+    key = f"{network}_monitored"
+    return sum(row.get(f"validation_{key}", -math.inf) > row[f"train_{key}"] for row in history) > patience
 
 
 def fit(
@@ -77,7 +108,7 @@ def fit(
     folder: Path,
     device: torch.device,
 ) -> pd.DataFrame:
-    """Train until early stopping or `config.max_epochs`, going on from `folder` if a run was cut off there.
+    """Train until early stopping or `config.max_epochs`, resuming from `folder` if a run was cut off there.
 
     Several processes share each batch and end with the same weights. The first one writes.
 
@@ -90,13 +121,8 @@ def fit(
         One row per epoch: epoch, train_*, validation_*, seconds. The objectives' networks hold the last weights.
 
     Raises:
-        VqadError: a loss is not finite; the folder cannot be written; more processes than items in a batch.
+        VqadError: a loss is not finite; the folder cannot be written.
     """
-    if train.batch_size < process().size:
-        raise VqadError(
-            f"{process().size} processes cannot share batches of training.{objectives[0].name}.batch_size = "
-            f"{train.batch_size}; start fewer"
-        )
     networks = {objective.name: bare(objective.network) for objective in objectives}
     optimisers = {
         objective.name: torch.optim.Adam(
@@ -107,97 +133,65 @@ def fit(
         )
         for objective in objectives
     }
-    state = TrainingState(networks, optimisers, history=[])
-    if load_checkpoint(folder, state, device=device) and process().is_first:
-        print(f"going on after epoch {state.epoch} of at most {config.max_epochs}")
-    check_agreement(state.epoch, device)
-    stopping = EarlyStopping(config.patience)
-    stopped = any(_stops(stopping, row) for row in state.history)
+    state = TrainingState(networks, optimisers)
+    if load_checkpoint(folder, state) and process().is_first:
+        print(f"resuming after epoch {state.epoch} of at most {config.max_epochs}")
+    parallel.check_agreement(state.epoch)
+    autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+    stops = partial(should_stop, network=objectives[0].name, patience=config.patience)
     saved_at = time.monotonic()
-    with _writer(folder / "tensorboard", state) as writer:  # of the first process; None elsewhere
-        while state.epoch < config.max_epochs and not stopped:
-            row = _one_epoch(objectives, state, train=train, validation=validation, config=config, device=device)
-            stopped = _stops(stopping, row)
-            if writer is None:
-                continue
-            for key, value in row.items():
-                writer.add_scalar(key, value, row["epoch"])
-            if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-                save_checkpoint(folder, state)
-                saved_at = time.monotonic()
-    history = _finish(folder, state, stopped=stopped)
+    while state.epoch < config.max_epochs and not stops(state.history):
+        started = time.monotonic()
+        row = _train(objectives, train, state, config, autocast)
+        if state.epoch % config.validate_every_epochs == 0 or state.epoch == config.max_epochs:
+            row |= _validate(objectives, validation, state.epoch, autocast)
+        row["seconds"] = time.monotonic() - started
+        state.history.append(row)
+        if process().is_first and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+            save_checkpoint(folder, state)
+            saved_at = time.monotonic()
+    history = _finish(folder, state, stopped=stops(state.history))
     barrier()  # until the first process has written the weights
     return history
 
 
-def _writer(folder: Path, state: TrainingState) -> AbstractContextManager[SummaryWriter | None]:
-    if not process().is_first:
-        return nullcontext()
-    try:
-        return SummaryWriter(folder, purge_step=state.epoch + 1)
-    except OSError as error:
-        raise VqadError(
-            f"cannot write {folder}: {error.strerror}; free space or make the folder writable, then run again"
-        ) from error
-
-
-def _one_epoch(
-    objectives: list[Objective],
-    state: TrainingState,
-    *,
-    train: Batches,
-    validation: Batches,
-    config: TrainingConfig,
-    device: torch.device,
+def _train(
+    objectives: list[Objective], batches: Batches, state: TrainingState, config: TrainingConfig, autocast: Callable
 ) -> dict[str, float]:
-    started = time.monotonic()
-    epoch = state.epoch + 1
-    _set_learning_rate(objectives, state, config, epoch)
-    part_random_streams(train.seed, epoch)
-    row = {"epoch": float(epoch)}
-    autocast = _autocast(config, device)
-    title = f"{objectives[0].name}: epoch {epoch} of at most {config.max_epochs}"
+    """One epoch; returns its row."""
+    state.epoch += 1
+    _set_learning_rate(objectives, state, config)
+    parallel.part_random_streams(batches.seed, state.epoch)
     for objective in objectives:
         objective.network.train()
+    title = f"{objectives[0].name}: epoch {state.epoch} of at most {config.max_epochs}"
     sums: Losses = {}
-    for batch, share in progress(train.shares(epoch), what=title, total=len(train), unit="batch"):
+    for batch, shard in progress(batches.shards(state.epoch), what=title, total=len(batches), unit="batch"):
         for objective in objectives:
             optimiser = state.optimisers[objective.name]
             optimiser.zero_grad(set_to_none=True)
-            with working_on(share):
-                with autocast():
-                    losses = objective.loss(batch, epoch)
-                (losses["loss"] * share.weight).backward()
+            with autocast():
+                losses = objective.loss(batch, state.epoch)
+            (losses["loss"] * shard.weight).backward()
             optimiser.step()
-            _add(sums, losses, objective.name, share.n)
-    row |= _averages(sums, len(train.items), "train", objectives[0].name)
-    if epoch % config.validate_every_epochs == 0 or epoch == config.max_epochs:
-        row |= _validate(objectives, validation, epoch, autocast)
-    row["seconds"] = time.monotonic() - started
-    state.epoch = epoch
-    state.history.append(row)
-    return row
+            _add(sums, losses, objective.name, shard.n)
+    return {"epoch": float(state.epoch)} | _averages(sums, len(batches.items), "train", objectives[0].name)
 
 
-def _validate(objectives: list[Objective], validation: Batches, epoch: int, autocast: Callable) -> dict[str, float]:
+def _validate(objectives: list[Objective], batches: Batches, epoch: int, autocast: Callable) -> dict[str, float]:
     first = objectives[0]
     for objective in objectives:
         objective.network.eval()
     sums: Losses = {}
     with torch.no_grad(), autocast():
-        for batch, share in validation.shares(epoch):
-            _add(sums, first.loss(batch, epoch), first.name, share.n)
-    return _averages(sums, len(validation.items), "validation", first.name)
+        for batch, shard in batches.shards(epoch):
+            _add(sums, first.loss(batch, epoch), first.name, shard.n)
+    return _averages(sums, len(batches.items), "validation", first.name)
 
 
-def _autocast(config: TrainingConfig, device: torch.device) -> Callable[[], AbstractContextManager]:
-    enabled = config.precision == "bfloat16"
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def _set_learning_rate(objectives: list[Objective], state: TrainingState, config: TrainingConfig, epoch: int) -> None:
+def _set_learning_rate(objectives: list[Objective], state: TrainingState, config: TrainingConfig) -> None:
     """Linear from 1 in the first epoch to the final factor in the last; 1 throughout in the paper."""
-    done = (epoch - 1) / max(config.max_epochs - 1, 1)
+    done = (state.epoch - 1) / max(config.max_epochs - 1, 1)
     factor = 1 + done * (config.final_learning_rate_factor - 1)
     for objective in objectives:
         for group in state.optimisers[objective.name].param_groups:
@@ -214,7 +208,7 @@ def _add(sums: Losses, losses: Losses, name: str, n: int) -> None:
 
 
 def _averages(sums: Losses, n: int, part: str, first: str) -> dict[str, float]:
-    totals = sum_over_processes(torch.stack(list(sums.values()))).tolist()
+    totals = parallel.sum_over_processes(torch.stack(list(sums.values()))).tolist()
     averages = {f"{part}_{key}": total / n for key, total in zip(sums, totals, strict=True)}
     for key, value in averages.items():
         if not -float("inf") < value < float("inf"):
@@ -222,17 +216,8 @@ def _averages(sums: Losses, n: int, part: str, first: str) -> dict[str, float]:
     return averages
 
 
-def _stops(stopping: EarlyStopping, row: dict[str, float]) -> bool:
-    monitored = [key for key in row if key.startswith("validation_") and key.endswith("_monitored")]
-    if not monitored:
-        return False
-    key = monitored[0].removeprefix("validation_")
-    return stopping.should_stop(training=row[f"train_{key}"], validation=row[f"validation_{key}"])
-
-
 def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFrame:
     history = pd.DataFrame(state.history)
-    # a run that went on from a checkpoint got its rows in another order of keys
     history = history[["epoch", *sorted(history.columns.difference(["epoch", "seconds"])), "seconds"]]
     for network in state.networks.values():
         network.eval()
@@ -248,7 +233,7 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
         "processes": process().size,
     }
     write_json(folder / "done.json", summary)
-    remove_checkpoints(folder)  # several times the weights, and of no more use
+    remove_checkpoint(folder)  # several times the weights, and of no more use
     return history
 
 

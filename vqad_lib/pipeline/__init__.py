@@ -1,0 +1,1 @@
+"""The command line, configuring a run, executing its notebooks, provenance. No science."""

@@ -1,0 +1,98 @@
+"""The last thing `make paper` does: where its results come from, and the page that shows them."""
+
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from vqad_lib import __version__
+from vqad_lib.distributed.process import gpu_trouble
+from vqad_lib.experiment.run import configured, last_run
+from vqad_lib.files import read_json, usable_cores, write_json
+from vqad_lib.losses.pretrained import weights_label
+from vqad_lib.pipeline.graph import Stage, notebook_table, stages_by_target
+from vqad_lib.reporting.report import build_report
+
+PACKAGES = (
+    *("torch", "torchvision", "transformers", "lpips", "safetensors", "numpy", "scipy", "scikit-learn"),
+    *("pandas", "pillow", "matplotlib", "papermill"),
+)
+
+
+def report(root: Path) -> Path:
+    """Write reports/<profile>/<data set>/provenance.json and index.html of the last run, and say where the page is.
+
+    Raises:
+        VqadError: there was no run, or a stage of it has not ended.
+    """
+    settings = last_run(root)
+    stages = stages_by_target(root, settings)
+    facts = write_provenance(root, [stage.name for stage in stages["paper"]])
+    page = build_report(
+        reports=root / "reports" / settings["results"],
+        figures=root / "figures" / settings["results"],
+        notebooks=[stage.name for stage in stages["paper"] if not stage.replicate],
+        provenance={key: value for key, value in facts.items() if key != "stages"},
+        made_by=made_by([*stages["paper"], *stages["fidelity"]], notebook_table(root)),
+    )
+    print(f"report    {page.relative_to(root)}")
+    return page
+
+
+def write_provenance(root: Path, stages: list[str]) -> dict:
+    """Collect what the manifests of a finished run say, and write reports/<profile>/<data set>/provenance.json.
+
+    Its facts are for people, too: the page shows all but the seconds of each stage. `code` has every git revision that
+    a stage was executed with.
+
+    Args:
+        stages: names of all stages of the run.
+
+    Returns:
+        What was written.
+
+    Raises:
+        VqadError: a stage has no manifest, or the file cannot be written.
+    """
+    settings = last_run(root)
+    profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
+    manifests = root / "data" / "derived" / settings["results"] / "manifests"
+    records = {stage: read_json(manifests / f"{stage}.json") for stage in stages}
+    revisions, runs = ({record[key] for record in records.values()} for key in ("code", "run"))
+    minutes = sum(record["seconds"] for record in records.values()) / 60
+    provenance = {
+        **{key: settings[key] for key in ("profile", "dataset")},
+        "perceptual": weights_label(f"LPIPS {profile.gan.perceptual_network}", profile.gan.perceptual_weights),
+        "seeds": [profile.seed + i for i in range(int(settings.get("seeds", 1)))],
+        **machine(),
+        "time": f"{minutes:.1f} min for all notebooks together, in {len(runs)} run(s)",
+        "code": f"vqad {__version__}, revision {', '.join(sorted(revisions))}",
+        "data_digest": settings["data_digest"],
+        "stages": {stage: {"seconds": record["seconds"]} for stage, record in records.items()},
+    }
+    write_json(root / "reports" / settings["results"] / "provenance.json", provenance)
+    return provenance
+
+
+def machine() -> dict[str, object]:
+    """python, versions of what matters, and hardware: CPU, cores, GPUs and system in a line."""
+    import torch  # only here: the rest of the module is quick
+
+    cpuinfo = Path("/proc/cpuinfo")
+    cpu = re.search(r"^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    gpus = [] if gpu_trouble() else [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    hardware = [cpu[1].strip() if cpu else platform.processor() or platform.machine(), f"{usable_cores()} cores"]
+    hardware += [*(gpus or ["no GPU"]), f"{platform.system()} {platform.machine()}"]
+    versions = {package: version(package) for package in PACKAGES}
+    return {"versions": versions, "python": platform.python_version(), "hardware": ", ".join(hardware)}
+
+
+def made_by(stages: list[Stage], table: dict[str, dict]) -> dict[str, str]:
+    """Name of a table or figure -> the executed notebook of the first seed that made it: "table_06" -> "06_results"."""
+    known = {"results": "", "replicate_folder": ""}
+    return {
+        Path(output.format(**known, **stage.parameters)).stem: stage.name
+        for stage in stages
+        for output in table[stage.notebook].get("outputs", []) + table[stage.notebook].get("also", [])
+        if not stage.replicate
+    }

@@ -1,1 +1,0 @@
-"""How the parts are run: opening a run, its stages, executing notebooks, provenance. Nothing here is science."""
