@@ -140,7 +140,7 @@ def test_dfkde_is_minus_the_log_of_anomalibs_density(profile_mapping, monkeypatc
     assert scores[6:].min() > scores[:6].max(), "what was never seen is stranger"
 
     torch.manual_seed(1)
-    backbone = pretrained(config.backbone, config.weights, setting=DFKDE).eval()
+    backbone = pretrained(config.backbone, config.weights, setting=DFKDE).eval().requires_grad_(False)
     mean, sd = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     features = {}
     backbone.avgpool.register_forward_hook(lambda _m, _i, out: features.update(out=out.flatten(1)))
