@@ -1,34 +1,24 @@
 """The codebook: nearest codes by NumPy (eq. 1 and 2), the straight-through gradient, and how the codes move."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from vqad_lib.config import AutoencoderConfig
+from vqad_lib.config import AutoencoderConfig, load_profile
 from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser, codebook_usage, straight_through
+
+SMOKE = load_profile(Path(__file__).resolve().parents[2] / "profiles" / "smoke.yaml").autoencoder
 
 
 def settings(codebook_size: int, latent_dim: int, **options: object) -> AutoencoderConfig:
     """Those of a profile; codes move by gradient alone unless `options` say otherwise."""
-    return AutoencoderConfig(
-        **{
-            "channels": (4, 8),
-            "residual_blocks": 1,
-            "norm_groups": 2,
-            "latent_dim": latent_dim,
-            "codebook_size": codebook_size,
-            "codebook_update": "gradient",
-            "codebook_decay": 0.99,
-            "codebook_init_from_data": False,
-            "restart_dead_codes": False,
-            "beta": 1.5,
-            "beta_scales": "commitment",
-            "reconstruction": "squared",
-            "loss_reduction": "mean",
-        }
-        | options
-    )
+    by_gradient = {"codebook_update": "gradient", "codebook_decay": 0.99}
+    by_gradient |= {"codebook_init_from_data": False, "restart_dead_codes": False}
+    return replace(SMOKE, codebook_size=codebook_size, latent_dim=latent_dim, **by_gradient | options)
 
 
 def quantiser_of(codebook: Tensor, **options: object) -> Quantiser:
