@@ -59,7 +59,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 	@echo
 	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
-	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|random|none|FILE'
+	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|hed|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
 	@echo '          FORMATS=png,pdf (figures as PDF too)'
 	@echo '          NETWORKS=auto|trained|random (of make bench)  LAB_ARGS=--port=N (options of JupyterLab)'

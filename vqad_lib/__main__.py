@@ -18,7 +18,7 @@ RUN = {
     "dataset": "auto, ucsd_ped2, synthetic or folder",
     "data_root": "the folder that holds the data",
     "seed": "of initial weights, batches and restorations",
-    "perceptual": "imagenet, random, none, or a file of weights",
+    "perceptual": "imagenet, hed, random, none, or a file of weights",
 }
 
 

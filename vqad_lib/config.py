@@ -250,10 +250,10 @@ class GanomalyConfig(Section):
 class DfkdeConfig(Section):
     """DFKDE as Anomalib has it (Table 5; section 3.6: ResNet50, 16 components).
 
-    `weights`: "imagenet", "random", or the path of a torchvision state dict of the backbone.
+    `weights`: "imagenet", "hed" (of vgg16), "random", or the path of a torchvision state dict of the backbone.
     """
 
-    backbone: Literal["resnet18", "resnet50"]
+    backbone: Literal["resnet18", "resnet50", "vgg16"]
     weights: Text
     pca_components: Annotated[Count, Field(ge=2)]
     max_training_points: Count
@@ -384,10 +384,13 @@ def check_together(profile: Profile, source: str) -> None:
     """
     channels, groups = profile.autoencoder.channels, profile.autoencoder.norm_groups
     gan, size_px, half = profile.gan, profile.data.image_size_px, profile.pixelsnail.attention_grid == "half"
+    dfkde = profile.baselines.dfkde
     grid, uneven = divmod(size_px, 2 ** (len(channels) - 1))
     percentiles, fixed = profile.detectors.threshold_percentiles, profile.evaluation.unsupervised_percentile
     smallest_px = _PERCEPTUAL_SIZE_PX[gan.perceptual_network] if gan.perceptual_weights != "none" else 0
     nothing_left = size_px // 2**gan.discriminator_layers < 3  # two convolutions more take a pixel each
+    other_vgg = gan.perceptual_weights == "hed" and gan.perceptual_network != "vgg"
+    other_backbone = dfkde.weights == "hed" and dfkde.backbone != "vgg16"
     problems = {
         "autoencoder.channels: must be multiples of autoencoder.norm_groups": any(width % groups for width in channels),
         "data.image_size_px: must be a multiple of 2 ** (len(autoencoder.channels) - 1)": uneven,
@@ -396,6 +399,8 @@ def check_together(profile: Profile, source: str) -> None:
         "evaluation.unsupervised_percentile: must be one of detectors.threshold_percentiles": fixed not in percentiles,
         "pixelsnail.attention_grid: half needs an even grid of codes": half and grid % 2,
         f"gan.discriminator_layers: must be fewer, for nothing would be left of {size_px} px": nothing_left,
+        "gan.perceptual_network: must be vgg where gan.perceptual_weights is hed": other_vgg,
+        "baselines.dfkde.backbone: must be vgg16 where baselines.dfkde.weights is hed": other_backbone,
         f"gan.perceptual_network: must have images of at least {smallest_px} px": size_px < smallest_px,
     }
     for problem, found in problems.items():

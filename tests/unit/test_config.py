@@ -170,6 +170,8 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("gan.adaptive_delta", 0, "gan.adaptive_delta"),
         ("gan.adaptive_max", float("nan"), "gan.adaptive_max"),
         ("gan.perceptual_weights", "random", "gan.perceptual_network"),
+        ("gan.perceptual_weights", "hed", "gan.perceptual_network"),
+        ("baselines.dfkde.weights", "hed", "baselines.dfkde.backbone"),
         ("pixelsnail.blocks", 0, "pixelsnail.blocks"),
         ("training.vqgan.learning_rate", -1e-4, "training.vqgan.learning_rate"),
         ("training.vqgan.learning_rate", float("nan"), "training.vqgan.learning_rate"),

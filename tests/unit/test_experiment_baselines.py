@@ -61,6 +61,7 @@ def without_anomalib(monkeypatch):
         ("paper", "random", "random"),
         ("paper", "vgg16.pth", "imagenet"),  # a file is one network's
         ("paper", "none", "imagenet"),
+        ("demo", "hed", "random"),  # VGG16's, and the backbone is another
     ],
 )
 def test_weights_of_the_backbone_follow_the_rule_of_lpips(monkeypatch, profile, perceptual, weights):
@@ -86,11 +87,12 @@ def test_a_file_that_the_profile_names_stays_and_is_found_from_the_repository(tm
 
 
 @pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
-@pytest.mark.parametrize("perceptual", ["", "imagenet", "random", "none", "vgg16.pth"])
+@pytest.mark.parametrize("perceptual", ["", "imagenet", "hed", "random", "none", "vgg16.pth"])
 def test_stages_find_the_weights_that_were_chosen(monkeypatch, profile, perceptual):
     monkeypatch.setenv("VQAD_ROOT", str(REPOSITORY))
     chosen = configured(profile, perceptual=perceptual)
     assert configured(profile, perceptual=chosen.gan.perceptual_weights) == chosen
+    assert (chosen.gan.perceptual_network == "vgg") == (profile == "paper" or perceptual == "hed")
 
 
 def make_up_scores(run: Run, scheme: str) -> dict[str, pd.DataFrame]:

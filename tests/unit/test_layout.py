@@ -72,5 +72,6 @@ def test_no_name_in_two_rooms():
 
 def test_package_is_thin():
     lines, modules = by_room(REPOSITORY / "vqad_lib")
-    assert lines.total() <= 6_000
-    assert modules.total() <= 80
+    # the second layout began at 5,966 and 73, below 6,000 and 80; all that comes after may add 1,000 and 10
+    assert lines.total() <= 7_000
+    assert modules.total() <= 90

