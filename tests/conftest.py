@@ -94,6 +94,7 @@ PROFILE: dict[str, Any] = {
         "perceptual_network": "alex",
         "perceptual_weights": "none",
         "perceptual_weight": 0.5,
+        "perceptual_crop_px": 0,
         "adaptive_delta": 1e-6,
         "adaptive_scale": 1.0,
         "adaptive_max": 1e4,

@@ -94,7 +94,11 @@ class AutoencoderConfig(Section):
 
 
 class GanConfig(Section):
-    """What makes a VQ-VAE a VQ-GAN (eq. 13-16): discriminator, perceptual network, adaptive weight."""
+    """What makes a VQ-VAE a VQ-GAN (eq. 13-16): discriminator, perceptual network, adaptive weight.
+
+    `perceptual_crop_px`: in training the perceptual network sees a square of so many pixels, at random, the same of
+    image and reconstruction; 0 for the whole image.
+    """
 
     discriminator_channels: Count
     discriminator_layers: Count
@@ -104,6 +108,7 @@ class GanConfig(Section):
     perceptual_network: Literal["vgg", "alex", "squeeze"]
     perceptual_weights: Text
     perceptual_weight: Weight
+    perceptual_crop_px: Whole
     adaptive_delta: Positive
     adaptive_scale: Weight
     adaptive_max: Limit
@@ -388,6 +393,7 @@ def check_together(profile: Profile, source: str) -> None:
     grid, uneven = divmod(size_px, 2 ** (len(channels) - 1))
     percentiles, fixed = profile.detectors.threshold_percentiles, profile.evaluation.unsupervised_percentile
     smallest_px = _PERCEPTUAL_SIZE_PX[gan.perceptual_network] if gan.perceptual_weights != "none" else 0
+    crop_px, possible_px = gan.perceptual_crop_px, range(smallest_px, size_px + 1)
     nothing_left = size_px // 2**gan.discriminator_layers < 3  # two convolutions more take a pixel each
     other_vgg = gan.perceptual_weights == "hed" and gan.perceptual_network != "vgg"
     other_backbone = dfkde.weights == "hed" and dfkde.backbone != "vgg16"
@@ -402,6 +408,7 @@ def check_together(profile: Profile, source: str) -> None:
         "gan.perceptual_network: must be vgg where gan.perceptual_weights is hed": other_vgg,
         "baselines.dfkde.backbone: must be vgg16 where baselines.dfkde.weights is hed": other_backbone,
         f"gan.perceptual_network: must have images of at least {smallest_px} px": size_px < smallest_px,
+        f"gan.perceptual_crop_px: must be 0 or from {smallest_px} to {size_px}": crop_px not in (0, *possible_px),
     }
     for problem, found in problems.items():
         if found:

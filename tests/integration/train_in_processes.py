@@ -76,7 +76,7 @@ def objectives_of(kind: str) -> list[Objective]:
             codebook_update="gradient", codebook_init_from_data=False, restart_dead_codes=False
         )
         judge, perceptual = PatchDiscriminator(channels=8, layers=2), Roughness()
-        gan = GanConfig(**SMOKE["gan"] | {"discriminator_start_epoch": 2})
+        gan = GanConfig(**SMOKE["gan"] | {"discriminator_start_epoch": 2, "perceptual_crop_px": 9})
         return GanTraining(model, judge, perceptual, autoencoder=config, gan=gan).objectives()
     dropout = {"dropout": 0.1 if kind.endswith("_dropout") else 0.0}
     sizes = {"codebook_size": 32, "grid": (4, 5)}

@@ -171,6 +171,8 @@ def test_wrong_type_inside_a_list_is_named_by_its_place(profile_mapping: dict[st
         ("gan.adaptive_max", float("nan"), "gan.adaptive_max"),
         ("gan.perceptual_weights", "random", "gan.perceptual_network"),
         ("gan.perceptual_weights", "hed", "gan.perceptual_network"),
+        ("gan.perceptual_crop_px", 17, "gan.perceptual_crop_px"),
+        ("gan.perceptual_crop_px", -1, "gan.perceptual_crop_px"),
         ("baselines.dfkde.weights", "hed", "baselines.dfkde.backbone"),
         ("pixelsnail.blocks", 0, "pixelsnail.blocks"),
         ("training.vqgan.learning_rate", -1e-4, "training.vqgan.learning_rate"),

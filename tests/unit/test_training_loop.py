@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import itertools
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -265,3 +266,20 @@ def test_bfloat16_runs_the_forward_pass_in_half_precision(tmp_path: Path) -> Non
         )
         assert layer.weight.dtype == torch.float32
     assert kinds == [torch.float32] * 2 + [torch.bfloat16] * 2
+
+
+def test_extremes_and_codebook_usage_of_an_epoch(tmp_path: Path) -> None:
+    """Batches of two, two and one: their shares of codes are weighed by size, their extremes are of single steps."""
+
+    def loss(point: Point, batch: Tensor, _epoch: int) -> Losses:
+        shares = nn.functional.one_hot(batch.long(), 4).double().mean(0)
+        return {"loss": point.at * 0, "adaptive_weight": batch.sum(), "code_share": shares}
+
+    row = run(tmp_path, loss, train=[0, 0, 1, 2, 2], validation=[3, 3], max_epochs=1).iloc[0]
+    assert row["train_point_adaptive_weight_lowest"] == 0
+    assert row["train_point_adaptive_weight_highest"] == 3
+    assert row["train_point_codes_used"] == 0.75
+    entropy = -2 * 0.4 * math.log(0.4) - 0.2 * math.log(0.2)
+    assert row["train_point_perplexity"] == pytest.approx(math.exp(entropy), rel=1e-12)
+    assert row[["validation_point_codes_used", "validation_point_perplexity"]].tolist() == [0.25, 1.0]
+    assert not row.index.str.contains("code_share").any()

@@ -252,6 +252,40 @@ def test_eq_15_step_has_the_gradients_of_the_plain_sum_and_leaves_the_discrimina
     assert all(torch.equal(a, b) for a, b in zip(judge.buffers(), discriminator.buffers(), strict=True))
 
 
+def test_perceptual_crop_is_the_same_square_of_both_and_the_whole_image_in_validation(
+    model: VQAutoencoder,
+    discriminator: PatchDiscriminator,
+    images: Tensor,
+    autoencoder_config: AutoencoderConfig,
+    gan_config: GanConfig,
+) -> None:
+    seen, (H, W) = [], images.shape[-2:]
+
+    class Eye(nn.Module):
+        def forward(self, images: Tensor, reconstruction: Tensor) -> Tensor:
+            seen.append((images, reconstruction))
+            return (images - reconstruction).square().mean()
+
+    gan = dataclasses.replace(gan_config, perceptual_crop_px=5)
+    training = GanTraining(model, discriminator, Eye(), autoencoder=autoencoder_config, gan=gan)
+    torch.manual_seed(0)
+    for _ in range(30):
+        training.autoencoder_loss(images, 1)
+    corners = set()
+    for cut, reconstruction in seen:
+        places = [(i, j) for i in range(H - 4) for j in range(W - 4)]
+        corners.add(next(p for p in places if torch.equal(images[..., p[0] : p[0] + 5, p[1] : p[1] + 5], cut)))
+        assert reconstruction.shape == cut.shape == (len(images), 3, 5, 5)
+    assert len(corners) > 15
+    top, left = next(p for p in places if torch.equal(images[..., p[0] : p[0] + 5, p[1] : p[1] + 5], seen[-1][0]))
+    whole = training._reconstruction[..., top : top + 5, left : left + 5]
+    torch.testing.assert_close(seen[-1][1], whole)
+    assert {place[0] for place in corners} >= {0, H - 5}, "the borders are seen too"
+    model.eval()
+    training.autoencoder_loss(images, 1)
+    assert torch.equal(seen[-1][0], images)
+
+
 def test_gan_objectives_take_turns_autoencoder_first(
     model: VQAutoencoder,
     discriminator: PatchDiscriminator,

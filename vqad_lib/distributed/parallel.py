@@ -106,7 +106,8 @@ class ShardedBatch(WholeBatch):
         return sum_over_processes(whole)
 
     def agreed(self, values: Tensor) -> Tensor:
-        """Those of process 0, in place."""
+        """Those of process 0, on this process's device."""
+        values = values.to(process().device)
         dist.broadcast(values, src=0)
         return values
 

@@ -174,6 +174,15 @@ def codebook_usage(codes: Tensor, *, codebook_size: int) -> tuple[float, float]:
     Returns:
         The fraction of codes used at least once, in (0, 1], and the perplexity exp(entropy), in [1, K].
     """
-    share = torch.bincount(codes.reshape(-1), minlength=codebook_size).double() / codes.numel()
-    entropy_nats = -torch.special.xlogy(share, share).sum()
-    return (share > 0).double().mean().item(), entropy_nats.exp().item()
+    return usage_of(torch.bincount(codes.reshape(-1), minlength=codebook_size).double() / codes.numel())
+
+
+def code_shares(codes: Tensor, *, codebook_size: int) -> Tensor:
+    """How often each code occurs, without the host waiting for the device: int64 in [0, K) -> (K,) float, of sum 1."""
+    return (codes.reshape(-1, 1) == torch.arange(codebook_size, device=codes.device)).float().mean(0)
+
+
+def usage_of(shares: Tensor) -> tuple[float, float]:
+    """`codebook_usage`, from how often each code occurs: (K,) float, of sum 1."""
+    entropy_nats = -torch.special.xlogy(shares, shares).sum()
+    return (shares > 0).double().mean().item(), entropy_nats.exp().item()

@@ -14,7 +14,7 @@ from vqad_lib.models.registry import COMBINATIONS
 from vqad_lib.reporting.figures import COLOURS, FULL_NAMES, legend_beneath, subplots
 
 _NO_MODEL = "nearest training frame"
-_NOT_TERMS = ("monitored", "loss", "adaptive_weight", "adversarial")
+_NOT_TERMS = ("monitored", "loss", "adversarial", "codes_used", "perplexity")
 _SCHEMES = {"paper": (COLOURS["normal"], "o", 0.12), "official": (COLOURS["anomalous"], "s", -0.12)}
 
 
@@ -111,7 +111,8 @@ def operating_curves(scores: dict[str, DataFrame]) -> Figure:
 
 
 def training_curves(curves: DataFrame, *, network: str, title: str, uniform_nats: float | None = None) -> Figure:
-    """Training and validation loss; beside it the terms, and for a VQ-GAN the two sides of the game.
+    """Training and validation loss; of an autoencoder its terms and the perplexity of its codebook too; of a VQ-GAN the
+    two sides of the game and the adaptive weight, from its lowest to its highest value in each epoch.
 
     Args:
         curves: one row per epoch, as `Trained.curves`: epoch, train_<network>_<term>, validation_<network>_<term>.
@@ -124,27 +125,35 @@ def training_curves(curves: DataFrame, *, network: str, title: str, uniform_nats
     prefix = f"train_{network}_"
     terms = {column.removeprefix(prefix): column for column in curves if column.startswith(prefix)}
     # without those that are zero throughout, as a codebook of running averages
-    terms = {name: column for name, column in terms.items() if name not in _NOT_TERMS and (curves[column] > 0).any()}
+    shown = {name: column for name, column in terms.items() if not name.startswith((*_NOT_TERMS, "adaptive"))}
+    shown = {name: column for name, column in shown.items() if (curves[column] > 0).any()}
     game = {"generator": f"{prefix}adversarial", "discriminator": "train_discriminator_loss"}
-    panels = {title: {part: f"{part}_{network}_monitored" for part in ("train", "validation")}}
-    if terms:
-        panels["terms, in training"] = terms
+    both, unit = ("train", "validation"), "loss" if uniform_nats is None else "nats per code"
+    panels = {(title, unit): {part: f"{part}_{network}_monitored" for part in both}}
+    if shown:  # they differ in size by orders of magnitude
+        panels["terms, in training", "loss, log scale"] = shown
+    if "perplexity" in terms:
+        panels["codebook", "perplexity"] = {part: f"{part}_{network}_perplexity" for part in both}
     if set(game.values()) <= set(curves):
-        panels["adversarial loss (eq. 13)"] = game
+        panels["adversarial loss (eq. 13)", unit] = game
         # the discriminator's loss is recorded as zero until the game begins
         begun = curves[game["generator"]].notna()
         curves = curves.assign(train_discriminator_loss=curves["train_discriminator_loss"].where(begun))
-    figure, axes = subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.6, 3.0), squeeze=False)
+        weight = {word: f"{prefix}adaptive_weight_{word}" for word in ("highest", "lowest")}
+        panels["adaptive weight (eq. 16)", "λ, log scale"] = weight | {"mean": f"{prefix}adaptive_weight"}
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure, axes = subplots(rows, columns, figsize=(3.4 * columns + 0.6, 3.0 * rows), squeeze=False)
     if uniform_nats is not None and np.isfinite(uniform_nats):
         axes[0, 0].axhline(uniform_nats, linestyle=":", color="grey", label="uniform guess")
-    for axis, (name, columns) in zip(axes[0], panels.items(), strict=True):
-        for label, column in columns.items():
+    for axis, ((name, unit), lines) in zip(axes.flat, panels.items(), strict=False):
+        for label, column in lines.items():
             axis.plot(*curves[["epoch", column]].dropna().to_numpy().T, marker="o", markersize=4, label=label)
-        axis.set(title=name, xlabel="epoch", ylabel="loss" if uniform_nats is None else "nats per code")
-        if columns is terms:  # which differ in size by orders of magnitude
-            axis.set_yscale("log")
+        axis.set(title=name, xlabel="epoch", ylabel=unit, yscale="log" if "log" in unit else "linear")
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
         legend_beneath(axis, ncols=3, columnspacing=1)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
     return figure
 
 

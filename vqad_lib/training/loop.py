@@ -22,6 +22,7 @@ from vqad_lib.distributed.process import barrier, process
 from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_bytes, write_json, write_text
 from vqad_lib.models.blocks import to_unit_range
+from vqad_lib.models.quantiser import usage_of
 from vqad_lib.progress import progress
 from vqad_lib.seeds import seed_from
 from vqad_lib.training.checkpoint import (
@@ -33,6 +34,7 @@ from vqad_lib.training.checkpoint import (
 )
 
 CHECKPOINT_EVERY_S = 30.0
+EXTREMES = ("adaptive_weight",)  # terms whose lowest and highest value in an epoch are kept beside the average
 
 Losses = dict[str, Tensor]
 
@@ -77,7 +79,8 @@ class Objective:
         network: whose parameters this objective updates; `loss` calls this very module, which is wrapped where there
             are several processes (see `vqad_lib.distributed.parallel`).
         loss: (batch, epoch) -> {"loss": to minimise, "monitored": what early stopping compares, others to log}, each
-            a () tensor. "monitored" may be left out where it is the loss; the first objective's counts.
+            a () tensor. "monitored" may be left out where it is the loss; the first objective's counts. "code_share",
+            (K,), is how often each code was chosen: of it the epoch's usage and perplexity are logged.
         learning_rate_factor: times `TrainingConfig.learning_rate`.
     """
 
@@ -165,7 +168,7 @@ def _train(
     for objective in objectives:
         objective.network.train()
     title = f"{objectives[0].name}: epoch {state.epoch} of at most {config.max_epochs}"
-    sums: Losses = {}
+    tally = _Tally()
     for batch, shard in progress(batches.shards(state.epoch), what=title, total=len(batches), unit="batch"):
         for objective in objectives:
             optimiser = state.optimisers[objective.name]
@@ -174,19 +177,19 @@ def _train(
                 losses = objective.loss(batch, state.epoch)
             (losses["loss"] * shard.weight).backward()
             optimiser.step()
-            _add(sums, losses, objective.name, shard.n)
-    return {"epoch": float(state.epoch)} | _averages(sums, len(batches.items), "train", objectives[0].name)
+            tally.add(losses, objective.name, shard.n)
+    return {"epoch": float(state.epoch)} | tally.row(len(batches.items), "train", objectives[0].name)
 
 
 def _validate(objectives: list[Objective], batches: Batches, epoch: int, autocast: Callable) -> dict[str, float]:
     first = objectives[0]
     for objective in objectives:
         objective.network.eval()
-    sums: Losses = {}
+    tally = _Tally()
     with torch.no_grad(), autocast():
         for batch, shard in batches.shards(epoch):
-            _add(sums, first.loss(batch, epoch), first.name, shard.n)
-    return _averages(sums, len(batches.items), "validation", first.name)
+            tally.add(first.loss(batch, epoch), first.name, shard.n)
+    return tally.row(len(batches.items), "validation", first.name)
 
 
 def _set_learning_rate(objectives: list[Objective], state: TrainingState, config: TrainingConfig) -> None:
@@ -198,22 +201,47 @@ def _set_learning_rate(objectives: list[Objective], state: TrainingState, config
             group["lr"] = config.learning_rate * objective.learning_rate_factor * factor
 
 
-def _add(sums: Losses, losses: Losses, name: str, n: int) -> None:
-    """Sum on the device: reading a value at every step would make the host wait for it."""
-    losses = {"monitored": losses["loss"]} | losses
-    for key, value in losses.items():
-        term = value.detach().double() * n
-        label = f"{name}_{key}"
-        sums[label] = sums[label] + term if label in sums else term
+class _Tally:
+    """What the losses of an epoch add up to, on the device: reading a value at every step would make the host wait."""
 
+    def __init__(self) -> None:
+        self.sums: Losses = {}
+        self.extremes: Losses = {}
 
-def _averages(sums: Losses, n: int, part: str, first: str) -> dict[str, float]:
-    totals = parallel.sum_over_processes(torch.stack(list(sums.values()))).tolist()
-    averages = {f"{part}_{key}": total / n for key, total in zip(sums, totals, strict=True)}
-    for key, value in averages.items():
-        if not -float("inf") < value < float("inf"):
-            raise VqadError(f"{key} is {value}: training diverged; lower training.{first}.learning_rate in the profile")
-    return averages
+    def add(self, losses: Losses, name: str, n: int) -> None:
+        for key, value in ({"monitored": losses["loss"]} | losses).items():
+            label, value = f"{name}_{key}", value.detach().double()
+            self.sums[label] = self.sums[label] + value * n if label in self.sums else value * n
+            if key in EXTREMES:
+                for word, furthest in (("lowest", torch.minimum), ("highest", torch.maximum)):
+                    known = self.extremes.get(f"{label}_{word}", value)
+                    self.extremes[f"{label}_{word}"] = furthest(known, value)
+
+    def row(self, n: int, part: str, first: str) -> dict[str, float]:
+        """Averages over n items, and the extremes.
+
+        Raises:
+            VqadError: one is not finite.
+        """
+        sizes = [value.numel() for value in self.sums.values()]
+        totals = parallel.sum_over_processes(torch.cat([value.reshape(-1) for value in self.sums.values()]))
+        found: dict[str, float] = {}
+        for key, total in zip(self.sums, totals.cpu().split(sizes), strict=True):
+            if key.endswith("_code_share"):
+                used, perplexity = usage_of(total / n)
+                found |= {
+                    key.replace("code_share", "codes_used"): used,
+                    key.replace("code_share", "perplexity"): perplexity,
+                }
+            else:
+                found[key] = total.item() / n
+        found |= {key: value.item() for key, value in self.extremes.items()}  # the same in every process
+        for key, value in found.items():
+            if not math.isfinite(value):
+                raise VqadError(
+                    f"{part}_{key} is {value}: training diverged; lower training.{first}.learning_rate in the profile"
+                )
+        return {f"{part}_{key}": value for key, value in found.items()}
 
 
 def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFrame:

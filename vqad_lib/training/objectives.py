@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from vqad_lib.config import AutoencoderConfig, GanConfig, Profile
-from vqad_lib.distributed.parallel import current_shard, mean_over_processes, parallel
+from vqad_lib.distributed.parallel import bare, current_shard, mean_over_processes, parallel
 from vqad_lib.distributed.process import first_process_first
 from vqad_lib.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
 from vqad_lib.losses.vq import codebook_loss, commitment_loss, reconstruction_loss, vq_loss
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.discriminator import PatchDiscriminator
 from vqad_lib.models.prior import code_nll
+from vqad_lib.models.quantiser import code_shares
 from vqad_lib.training.loop import Losses, Objective
 
 
@@ -25,15 +26,16 @@ def vq_terms(model: nn.Module, images: Tensor, config: AutoencoderConfig) -> tup
 
     Returns:
         The reconstruction (B, 3, H, W), and () losses "loss" (eq. 7), "reconstruction" (eq. 6), "codebook" (eq. 4,
-        0 where running averages move the codes) and "commitment" (eq. 5).
+        0 where running averages move the codes) and "commitment" (eq. 5); "code_share" (K,), see `Objective`.
     """
-    reconstruction, z_e, z_q, _ = model(images)
+    reconstruction, z_e, z_q, codes = model(images)
     reduction = {"reduction": config.loss_reduction}
     l_r = reconstruction_loss(images, reconstruction, kind=config.reconstruction, **reduction)
     l_vq = codebook_loss(z_e, z_q, **reduction) if config.codebook_update == "gradient" else torch.zeros_like(l_r)
     l_c = commitment_loss(z_e, z_q, **reduction)
     total = vq_loss(l_vq, l_r, l_c, beta=config.beta, beta_scales=config.beta_scales)
-    return reconstruction, {"loss": total, "reconstruction": l_r, "codebook": l_vq, "commitment": l_c}
+    terms = {"loss": total, "reconstruction": l_r, "codebook": l_vq, "commitment": l_c}
+    return reconstruction, terms | {"code_share": code_shares(codes, codebook_size=config.codebook_size)}
 
 
 def vqvae_objectives(model: VQAutoencoder, config: AutoencoderConfig) -> list[Objective]:
@@ -113,7 +115,7 @@ class GanTraining:
         self._reconstruction = reconstruction.detach()
         l_p = torch.zeros_like(terms["loss"])
         if self.perceptual is not None:
-            l_p = self.gan.perceptual_weight * self.perceptual(images, reconstruction)
+            l_p = self.gan.perceptual_weight * self.perceptual(*self._seen(images, reconstruction))
             if reconstruction.requires_grad:  # eq. 16 and eq. 15 both want the gradient, and LPIPS is expensive
                 l_p = differentiated_once(l_p, reconstruction)
         monitored = terms["loss"] + l_p
@@ -134,6 +136,15 @@ class GanTraining:
             )
             terms |= {"loss": monitored + weight * l_gan, "adversarial": l_gan, "adaptive_weight": weight}
         return terms
+
+    def _seen(self, *images: Tensor) -> list[Tensor]:
+        """What the perceptual network sees of images (B, 3, H, W): all, or in training a square, at random."""
+        size = self.gan.perceptual_crop_px
+        if not size or not bare(self.model).training:
+            return list(images)
+        corner = torch.stack([torch.randint(side - size + 1, ()) for side in images[0].shape[-2:]])
+        top, left = bare(self.model).quantiser.batch.agreed(corner).tolist()
+        return [image[..., top : top + size, left : left + size] for image in images]
 
     def discriminator_loss(self, images: Tensor, epoch: int) -> Losses:
         """-L_GAN (eq. 13) on the reconstruction that the autoencoder just made; nothing before the start epoch."""
