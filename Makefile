@@ -51,7 +51,7 @@ export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
 export VQAD_FIGURE_FORMATS = $(FORMATS)
 
-.PHONY: help paper results fidelity measured test smoke nbval check-resume lint data lab report bench clean lock notebooks
+.PHONY: help paper results fidelity measured ablation ablated test smoke nbval check-resume lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -90,10 +90,12 @@ PIP := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT
 paper: GOAL := results
 ## fidelity: measure what each choice of docs/fidelity.md does to the numbers; trains some twenty networks more
 fidelity: GOAL := measured
+## ablation: what brings what: trains the VQ-GAN with one part changed at a time (ten networks or more a scheme)
+ablation: GOAL := ablated
 # -jN of the command line or of MAKEFLAGS in the environment; JOBS= goes before it, and -j alone would start all at once
 SLOTS = $(if $(JOBS),,$(filter-out -j,$(filter -j%,$(MAKEFLAGS))))
 # one process: `configure` becomes the make behind --, and keeps this checkout for it
-paper fidelity: $(ENVIRONMENT)
+paper fidelity ablation: $(ENVIRONMENT)
 	@$(PY) -m vqad_lib configure --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
 	  --seed="$$SEED" --seeds="$$SEEDS" --perceptual="$$PERCEPTUAL" --jobs="$(if $(SLOTS),$(SLOTS:-j%=%),$$JOBS)" \
 	  -- $(MAKE) --no-print-directory $(if $(SLOTS),,-j{jobs}) $(GOAL)
@@ -104,7 +106,7 @@ M = $(DERIVED)/$(RESULTS)/manifests
 STAGE = @$(PY) -m vqad_lib stage
 # Anomalib is added for the stage that asks for it, and never for the smoke profile
 EXTRAS_FOR_STAGES = $(if $(filter-out smoke,$(PROFILE)),$(EXTRAS))
-ifneq ($(filter results measured,$(MAKECMDGOALS)),)
+ifneq ($(filter results measured ablated,$(MAKECMDGOALS)),)
 include $(DERIVED)/run.mk
 manifests = $(1:%=$(M)/%.json)
 FINISHED = @s=$$(( $$(date +%s) - $(STARTED) )); echo "finished  $$((s / 60)) min $$((s % 60)) s;
@@ -113,6 +115,8 @@ results: $(call manifests,$(STAGES_OF_PAPER))
 	$(FINISHED) open reports/$(RESULTS)/index.html"
 measured: $(call manifests,$(STAGES_OF_FIDELITY))
 	$(FINISHED) see reports/$(RESULTS)/tables/fidelity.csv; make report puts it on the page"
+ablated: $(call manifests,$(STAGES_OF_ABLATION))
+	$(FINISHED) see reports/$(RESULTS)/tables/ablation.csv; make report puts it on the page"
 endif
 
 ## report: build the page anew from the tables and figures that are there

@@ -28,6 +28,7 @@ CHOICES = {
     "latent_dim": {"8", "16", "32"},
     "codebook_size": {"16", "32", "64"},
     "choice": {"restoration", "random_second_half", "hinge"},
+    "variant": {"vqvae", "vqgan", "hinge"},
     "scheme": {"paper", "official"},
     "networks": {"auto", "trained", "random"},
     "results": {"smoke/bench"},  # nbval must not write where make bench does
@@ -183,7 +184,7 @@ def test_declared_outputs_follow_the_contracts(name):
         r"figures/\{results\}/(\{replicate_folder\})?(figure_\d\d(_[a-z]+)?|[a-z][a-z\d_{}]+)\.png",
         r"reports/\{results\}/tables/(table_\d\d|[a-z][a-z\d_{}]+)\.csv",
         r"reports/\{results\}/scores/\{replicate_folder\}\{scheme\}/\{autoencoder\}_\{prior\}\.parquet",
-        r"reports/\{results\}/scores/[a-z]+/[a-z_{}]+\.parquet",
+        r"reports/\{results\}/scores/(\{replicate_folder\})?[a-z]+/[a-z_{}]+\.parquet",
     ]
     assert STAGES[name]["outputs"]
     for output in [*STAGES[name]["outputs"], *STAGES[name].get("also", [])]:
@@ -209,6 +210,7 @@ VALUES = {
     "autoencoder": list(AUTOENCODERS),
     "prior": list(PRIORS),
     "latent_dim/codebook_size": ["8/32", "16/32"],
+    "variant": ["vqvae", "vqgan"],
 }
 
 
@@ -230,7 +232,7 @@ def test_stages_of_a_run(schemes):
 
 
 def test_what_stages_need():
-    paper, fidelity = graph(["paper", "official"], seeds=2).values()
+    paper, fidelity, ablation = graph(["paper", "official"], seeds=2).values()
     of_paper = ("04_score_vqvae_pixelsnail_paper", "04_score_vqgan_pixelsnail_paper")
     of_paper += ("04_score_vqvae_gpt2_paper", "04_score_vqgan_gpt2_paper")
     scored = {name for name in paper if name.startswith("04_score")}
@@ -245,6 +247,8 @@ def test_what_stages_need():
     assert {*alone.after, alone.name} == set(paper), "times are taken when nothing else runs"
     assert fidelity["13_fidelity_measure_restoration_paper"].needs == of_paper
     assert len(fidelity["13_fidelity"].needs) == 2
+    assert len(ablation["14_ablation"].needs) == 8
+    assert ablation["14_ablation_train_vqgan_paper_replicate1"].needs == (), "it trains what is not there"
 
 
 def test_new_prior_needs_no_edit_here(monkeypatch):
@@ -253,7 +257,7 @@ def test_new_prior_needs_no_edit_here(monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@pytest.mark.parametrize(("goal", "target"), [("results", "paper"), ("measured", "fidelity")])
+@pytest.mark.parametrize(("goal", "target"), [("results", "paper"), ("measured", "fidelity"), ("ablated", "ablation")])
 def test_make_executes_each_stage_once_after_what_it_needs(tmp_path, goal, target):
     for name in ("notebooks", "profiles", "vqad_lib"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
@@ -261,7 +265,7 @@ def test_make_executes_each_stage_once_after_what_it_needs(tmp_path, goal, targe
     derived = tmp_path / "data" / "derived"
     derived.mkdir(parents=True)
     found = graph(["paper", "official"])
-    every = found["paper"] | found["fidelity"]
+    every = found["paper"] | found["fidelity"] | found["ablation"]
     stages = {target: list(of_target.values()) for target, of_target in found.items()}
     (derived / "run.mk").write_text(
         make_rules(stages, STAGES, {"profile": "smoke", "results": "smoke/synthetic", "started": "0"})
@@ -286,7 +290,7 @@ def test_make_executes_each_stage_once_after_what_it_needs(tmp_path, goal, targe
     *_, report, last = done.stdout.splitlines()
     assert "finished" in last
     assert ("-m vqad_lib report" in report) is (goal == "results")
-    assert f"reports/smoke/synthetic/{'index.html' if goal == 'results' else 'tables/fidelity.csv'}" in last
+    assert f"reports/smoke/synthetic/{'index.html' if goal == 'results' else f'tables/{target}.csv'}" in last
 
 
 ODD = 'it\'s $HOME $(HOME) $(shell echo ran) $(b ${c `id` "q" \\ ~ #; & <b> '

@@ -1,6 +1,8 @@
-"""What `make fidelity` measures, from choices.yaml in data/paper; quick to import, for the Makefile asks for the names.
+"""What `make fidelity` measures, from choices.yaml in data/paper, and what `make ablation` does.
 
-`vqad_lib.analysis.choices` measures.
+It is quick to import, for the graph of stages asks for the names.
+
+`vqad_lib.analysis.choices` and `vqad_lib.analysis.ablation` measure.
 """
 
 import operator
@@ -85,3 +87,39 @@ def measurements(profile: Profile, schemes: tuple[str, ...]) -> list[tuple[str, 
     disjoint = "official" if "official" in schemes else schemes[-1]
     pairs = [(name, scheme) for name in cheap for scheme in schemes]
     return pairs + [(name, disjoint) for name in choices(profile, "trained") if name not in cheap]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row of `make ablation`: an autoencoder, and what is changed in the profile, key -> value."""
+
+    title: str
+    autoencoder: str = "vqgan"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def variants(profile: Profile) -> dict[str, Variant]:
+    """The VQ-VAE, the VQ-GAN as the profile has it, and the VQ-GAN with one part changed, by name.
+
+    What is as the profile has it anyway is left out.
+    """
+    gan, last = profile.gan, profile.training.vqgan.max_epochs
+    weights, game, start = (f"gan.{key}" for key in ("perceptual_weights", "adversarial", "discriminator_start_epoch"))
+    other = "log" if gan.adversarial == "hinge" else "hinge"
+    changed = {
+        "no_perceptual": ("VQ-GAN without the perceptual loss", {weights: "none"}),
+        "random_perceptual": ("VQ-GAN, perceptual network with random weights", {weights: "random"}),
+        "hed_perceptual": (
+            "VQ-GAN, perceptual network VGG16 from edges",
+            {weights: "hed", "gan.perceptual_network": "vgg"},
+        ),
+        other: (f"VQ-GAN, {other} adversarial loss", {game: other}),
+        "early_game": ("VQ-GAN, adversarial loss from the first epoch", {start: 1}),
+        "late_game": ("VQ-GAN, adversarial loss in the second half", {start: last // 2 + 1}),
+        "no_game": ("VQ-GAN without the adversarial loss", {start: last + 1}),
+    }
+    found = {"vqvae": Variant(title="VQ-VAE", autoencoder="vqvae"), "vqgan": Variant(title="VQ-GAN")}
+    for name, (title, changes) in changed.items():
+        if any(operator.attrgetter(key)(profile) != value for key, value in changes.items()):
+            found[name] = Variant(title=title, changes=changes)
+    return found

@@ -16,7 +16,7 @@ from vqad_lib.analysis.choice_list import RESTORATION, Choice, choices, measurem
 from vqad_lib.analysis.detection import paired_row
 from vqad_lib.config import DetectorConfig, load_profile
 from vqad_lib.detectors.residuals import anomaly_map
-from vqad_lib.detectors.scoring import DETECTORS, NO_THRESHOLD, RESTORATIONS
+from vqad_lib.detectors.scoring import NO_THRESHOLD, RESTORATIONS
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.metrics import choose_threshold, held_out_metrics, paper_metrics
 from vqad_lib.experiment.networks import load_detectors, train_combination
@@ -26,6 +26,7 @@ from vqad_lib.experiment.scores import (
     combination_scores,
     load_scores,
     variant_scores,
+    variant_test_rows,
     write_scores,
 )
 from vqad_lib.files import write_text
@@ -195,7 +196,7 @@ def score_rows(run: Run, choice: Choice, scores: pd.DataFrame, *, scheme: str, o
     for detector in scores["detector"].unique():
         if detector == "regenerative" and not sections & {"autoencoder", "gan"}:
             continue  # only another autoencoder changes it
-        sides = [_test_rows(run, scores[scores["side"] == side], detector) for side in (DEFAULT, other)]
+        sides = [variant_test_rows(run, scores[scores["side"] == side], detector) for side in (DEFAULT, other)]
         what = f"{choice.name}, {detector}, {scheme}"
         values = [
             held_out_metrics(rows["label"], rows["score"], threshold=np.inf, what=what)["auroc"] for rows in sides
@@ -207,13 +208,6 @@ def score_rows(run: Run, choice: Choice, scores: pd.DataFrame, *, scheme: str, o
         row = _row(run, choice, place | {"metric": "AUROC"}, *values)
         rows.append(row | {key: compared[key] for key in ("difference", "difference_low", "difference_high")})
     return rows
-
-
-def _test_rows(run: Run, scores: pd.DataFrame, detector: str) -> pd.DataFrame:
-    """Test images of one side in the order of their names; sample-wise at the selected lambda, others have but one."""
-    if DETECTORS[detector].score_codes:
-        return at_selected_threshold(run, scores, detector).test.sort_values("image_id")
-    return scores[(scores["detector"] == detector) & (scores["split"] == "test")].sort_values("image_id")
 
 
 def _row(run: Run, choice: Choice, place: dict[str, str], default: float, other: float) -> dict:

@@ -128,9 +128,9 @@ class Run:
 
         return torch.from_numpy(np.ascontiguousarray(self.frames.images[rows])).to(self.device)
 
-    def scores_path(self, scheme: str, autoencoder: str, prior: str) -> Path:
-        """The tidy parquet of one combination."""
-        return self.reports / "scores" / self._aside / scheme / f"{autoencoder}_{prior}.parquet"
+    def scores_path(self, folder: str, *names: str) -> Path:
+        """A tidy parquet: of a combination in the folder of its scheme, named by autoencoder and prior."""
+        return self.reports / "scores" / self._aside / folder / f"{'_'.join(names)}.parquet"
 
     @property
     def _aside(self) -> str:

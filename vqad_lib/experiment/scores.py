@@ -113,6 +113,13 @@ def variant_scores(
     return pd.concat(found, ignore_index=True)
 
 
+def variant_test_rows(run: Run, tidy: pd.DataFrame, detector: str) -> pd.DataFrame:
+    """Test images of `variant_scores`, by name; sample-wise at the selected lambda, others have but one."""
+    if DETECTORS[detector].score_codes:
+        return at_selected_threshold(run, tidy, detector).test.sort_values("image_id")
+    return tidy[(tidy["detector"] == detector) & (tidy["split"] == "test")].sort_values("image_id")
+
+
 def _rows_of(run: Run, scheme: str, subset: str) -> pd.DataFrame:
     return run.frames.index[run.subsets(scheme) == subset]
 

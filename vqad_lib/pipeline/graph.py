@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqad_lib.analysis.choice_list import measurements
+from vqad_lib.analysis.choice_list import measurements, variants
 from vqad_lib.data.datasets import available_schemes
 from vqad_lib.experiment.run import configured
 from vqad_lib.files import read_yaml
@@ -47,7 +47,7 @@ def notebook_table(root: Path) -> dict[str, dict]:
 
 
 def stages_by_target(root: Path, settings: dict[str, str]) -> dict[str, list[Stage]]:
-    """All stages of a run, for make's targets "paper" and "fidelity".
+    """All stages of a run, for make's targets "paper", "fidelity" and "ablation".
 
     Args:
         root: of the repository.
@@ -63,6 +63,7 @@ def stages_by_target(root: Path, settings: dict[str, str]) -> dict[str, list[Sta
         "replicate": map(str, range(int(settings.get("seeds", 1)))),
         "latent_dim/codebook_size": (f"{dim}/{size}" for dim, size in longest_first),
         "choice/scheme": map("/".join, measurements(profile, schemes)),
+        "variant": variants(profile),
     }
     return expand(notebook_table(root), {axis: list(each) for axis, each in values.items()})
 

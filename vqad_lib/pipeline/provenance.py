@@ -1,5 +1,6 @@
 """The last thing `make paper` does: where its results come from, and the page that shows them."""
 
+import itertools
 import platform
 import re
 from importlib.metadata import version
@@ -33,7 +34,7 @@ def report(root: Path) -> Path:
         figures=root / "figures" / settings["results"],
         notebooks=[stage.name for stage in stages["paper"] if not stage.replicate],
         provenance={key: value for key, value in facts.items() if key != "stages"},
-        made_by=made_by([*stages["paper"], *stages["fidelity"]], notebook_table(root)),
+        made_by=made_by(list(itertools.chain(*stages.values())), notebook_table(root)),
     )
     print(f"report    {page.relative_to(root)}")
     return page
