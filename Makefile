@@ -179,5 +179,5 @@ lock:
 
 ## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, .venv, make lab's copies)
 clean:
-	@test ! -d $(DERIVED) || find $(DERIVED) -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +
+	@test ! -d $(DERIVED) || find $(DERIVED) -mindepth 1 -maxdepth 1 ! -name lab ! -name run.lock -exec rm -rf {} +
 	@rm -rf reports/smoke figures/smoke reports/*/*/notebooks/.working .pytest_cache .ruff_cache

@@ -118,7 +118,7 @@ def random_autoencoder(profile: Profile, images: Tensor, *, seed: int = 0) -> VQ
 
 def encoded_frames(run: Run, case: Case) -> tuple[Tensor, Tensor]:
     """Training frames, at most `FRAMES`, and their grids: (n, 3, H, W) uint8 and (n, h, w) int64, on the device."""
-    frames = run.images(np.flatnonzero(run.subsets(SCHEME) == "train")[:FRAMES])
+    frames = run.images(np.flatnonzero(run.splits(SCHEME) == "train")[:FRAMES])
     return frames, case.detectors.encode(to_unit_range(frames))
 
 
@@ -134,8 +134,8 @@ def share_equal(reference: Tensor, other: Tensor) -> float:
 
 
 def _case(run: Run, name: str, autoencoder: str, prior: str, networks: str) -> Case:
-    n, subsets = run.profile.benchmarks.images, run.subsets(SCHEME)
-    validation, test = (np.flatnonzero(subsets == subset) for subset in ("validation", "test"))
+    n, splits = run.profile.benchmarks.images, run.splits(SCHEME)
+    validation, test = (np.flatnonzero(splits == split) for split in ("validation", "test"))
     if len(test) < n:
         raise VqadError(f"benchmarks.images is {n}, but there are only {len(test)} test images; lower it")
     rows = test[np.linspace(0, len(test) - 1, n).round().astype(int)]

@@ -85,13 +85,13 @@ def measure_here(frames: Path, n: int) -> dict[str, object]:
     scorer, jobs = _scorer(profile, images, device)
     with tempfile.TemporaryDirectory() as folder:
         chunk = profile.detectors.chunk_images
-        score_frames(scorer, images, index[:chunk], jobs, subset="test", folder=Path(folder) / "first")
+        score_frames(scorer, images, index[:chunk], jobs, split="test", folder=Path(folder) / "first")
         before = _taken_mib(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         with HostPeak() as host:
             started = time.perf_counter()
-            score_frames(scorer, images, index, jobs, subset="test", folder=Path(folder) / "all")
+            score_frames(scorer, images, index, jobs, split="test", folder=Path(folder) / "all")
             seconds = time.perf_counter() - started
     on_gpu = torch.cuda.max_memory_allocated() / MIB - before if device.type == "cuda" else host.increase_mib
     return {

@@ -8,6 +8,8 @@ import argparse
 import sys
 from collections.abc import Iterable
 
+from vqad_lib.data.datasets import DATASETS
+from vqad_lib.data.splits import SCHEMES
 from vqad_lib.errors import VqadError
 from vqad_lib.files import repository_root
 from vqad_lib.models.registry import AUTOENCODERS, PRIORS
@@ -15,7 +17,7 @@ from vqad_lib.pipeline.environment import enter_own_environment
 
 RUN = {
     "profile": "a file in profiles/, without its ending",
-    "dataset": "auto, ucsd_ped2, synthetic or folder",
+    "dataset": ", ".join(["auto", *DATASETS]),
     "data_root": "the folder that holds the data",
     "seed": "of initial weights, batches and restorations",
     "perceptual": "imagenet, hed, random, none, or a file of weights",
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         work.set_defaults(scores=name == "score")
         work.add_argument("--autoencoder", required=True, choices=AUTOENCODERS)
         work.add_argument("--prior", required=name == "score", choices=PRIORS)
-        work.add_argument("--scheme", required=True, choices=["paper", "official"], help="how frames are split")
+        work.add_argument("--scheme", required=True, choices=SCHEMES, help="how frames are split")
         work.add_argument("--replicate", default="0", help="how many seeds after the given one; see make SEEDS=")
     lab = add("lab", _lab, RUN, help="explore the last run in JupyterLab")
     lab.add_argument("options", nargs="*", help="of JupyterLab, after --")

@@ -88,7 +88,7 @@ def first_line(error: Exception) -> str:
 def known_by_content(setting: str) -> str:
     """What stands for a setting in a digest: the SHA-256 of the file that it names by an absolute path, else itself."""
     path = Path(setting)
-    if not path.is_absolute() or not path.is_file():
+    if not path.is_absolute() or not os.path.isfile(path):  # False of names that no file system allows
         return setting
     status = path.stat()
     return _digest_of_weights(path, status.st_size, status.st_mtime_ns)

@@ -210,7 +210,7 @@ def absent_perceptual_file_in_the_profile(root: Path) -> tuple[list[str], str]:
 
 def too_few_images(root: Path) -> tuple[list[str], str]:
     write_image_folder(root / "mine", normal=4)
-    return ["--data-root", "mine"], "split paper: validation has no normal images (4 normal and 10 anomalous in all)"
+    return ["--data-root", "mine"], "scheme paper: validation has no normal images (4 normal and 10 anomalous in all)"
 
 
 def too_many_held_out_clips(root: Path) -> tuple[list[str], str]:

@@ -233,7 +233,7 @@ def test_scores_do_not_depend_on_batching(unbroken, opened, memory_budget_mb, ch
 @pytest.mark.parametrize("detector", list(RESTORATIONS))
 def test_restored_codes_do_not_depend_on_batching(opened, detector):
     run = opened()
-    rows = np.flatnonzero(run.subsets("paper") == "test")
+    rows = np.flatnonzero(run.splits("paper") == "test")
     ids = run.frames.index["image_id"].iloc[rows].tolist()
     scorer = load_detectors(run, **NAMES)
     with torch.no_grad():

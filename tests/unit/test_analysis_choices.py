@@ -187,7 +187,7 @@ def test_page_shows_every_row_and_says_what_is_compared(tmp_path):
         "default_value": "4",
         "other_value": "2 heads",
         "model": "GT",
-        "split": "official",
+        "scheme": "official",
         "detector": "sample_wise",
     }
     row |= {"metric": "AUROC", "default": 0.75, "other": 0.7, "difference": -0.05, "difference_low": -0.1}
@@ -206,7 +206,7 @@ def test_page_shows_every_row_and_says_what_is_compared(tmp_path):
 
 def test_page_says_where_lambda_stands_and_how_many_false_alarms_an_f1_has(tmp_path):
     row = dict.fromkeys(("paper", "published", "key"), "") | {"choice": "a", "matter": "heads"}
-    row |= {"default_value": "4", "other_value": "8", "model": "GT", "split": "official", "detector": "sample_wise"}
+    row |= {"default_value": "4", "other_value": "8", "model": "GT", "scheme": "official", "detector": "sample_wise"}
     row |= {"percentile": "80", "metric": "AUROC"}
     row |= {"default": 0.75, "other": 0.7, "difference": -0.05, "seed_sd": np.nan}
     f1 = row | {"matter": "threshold", "metric": "F1", "default_fpr": 0.21, "other_fpr": 0.49}
@@ -222,7 +222,7 @@ def test_page_says_where_lambda_stands_and_how_many_false_alarms_an_f1_has(tmp_p
 def test_page_says_how_large_the_noise_of_training_is(tmp_path):
     """By the larger of the two changes that do next to nothing, beside the seeds' own spread."""
     row = dict.fromkeys(("paper", "published", "key"), "") | {"choice": "nearly_null", "matter": "δ", "model": "GP"}
-    row |= {"split": "official"}
+    row |= {"scheme": "official"}
     row |= {"default_value": "1e-06", "other_value": "2e-06", "detector": "regenerative", "metric": "AUROC"}
     row |= {"default": 0.7, "other": 0.71, "difference": 0.01, "seed_sd": 0.02}
     larger = row | {"choice": "adaptive_delta", "other_value": "0.0001", "detector": "sample_wise"}
@@ -235,7 +235,7 @@ def test_page_says_how_large_the_noise_of_training_is(tmp_path):
 
     both = page([row, larger, *others])
     assert "Setting δ of eq. 16 from 1e-06 to 0.0001 changes" in both
-    assert "sample_wise AUROC of GP on split `official` differs by -0.0623, 3.9 times its `seed_sd`: so few" in both
+    assert "sample_wise AUROC of GP on scheme `official` differs by -0.0623, 3.9 times its `seed_sd`: so few" in both
     assert "differs by +0.01. No smaller difference" in page([row, *others]), "within the spread of the seeds"
     assert "noise of training" not in page(others)
 

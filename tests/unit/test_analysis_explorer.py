@@ -38,7 +38,7 @@ def explorer(tmp_path, profile_mapping, monkeypatch, loaded) -> Explorer:
     prior = PixelSnail(profile.pixelsnail, codebook_size=8, grid=(8, 8)).eval()
     scorer = Detectors(coder, prior, profile.detectors, 0)
     monkeypatch.setattr(pictures, "load_detectors", lambda _run, **names: loaded.append(names) or scorer)
-    monkeypatch.setattr(Run, "subsets", lambda *_: np.where(index["part"] == "train", "validation", "test"))
+    monkeypatch.setattr(Run, "splits", lambda *_: np.where(index["part"] == "train", "validation", "test"))
     return Explorer(run)
 
 

@@ -43,16 +43,16 @@ def write_scores(run: Run, scheme: str) -> None:
     hard = np.random.default_rng(0).normal(0, 1, 120)
     for number, ((autoencoder, prior), model) in enumerate(COMBINATIONS.items()):
         blocks = []
-        for subset in ("validation", "test"):
-            generator = np.random.default_rng([run.profile.seed, number, len(subset)])
+        for split in ("validation", "test"):
+            generator = np.random.default_rng([run.profile.seed, number, len(split)])
             for detector in ("sample_wise", "pixel_wise", "light_pixel_wise", "regenerative"):
                 gain = GAIN[model] - 0.1 * (detector == "light_pixel_wise")
                 blocks.append(
                     pd.DataFrame(
                         {
-                            "image_id": [f"{subset} {i:03d}" for i in range(120)],
+                            "image_id": [f"{split} {i:03d}" for i in range(120)],
                             "clip": [f"clip {i // 20}" for i in range(120)],
-                            "split": subset,
+                            "split": split,
                             "label": labels,
                             "detector": detector,
                             "threshold_percentile": -1 if detector == "regenerative" else 90,

@@ -50,6 +50,6 @@ def test_distance_in_time():
             "part": ["train"] * 6 + ["test"] * 2 + ["folder"],
         }
     )
-    subsets = np.array(["test", "train", "test", "test", "train", "test", "test", "validation", "train"])
+    splits = np.array(["test", "train", "test", "test", "train", "test", "test", "validation", "train"])
     expected = [1, 0, 1, 1, 0, 5, np.nan, np.nan, np.nan]
-    np.testing.assert_array_equal(frames_to_nearest_training(index, subsets), expected)
+    np.testing.assert_array_equal(frames_to_nearest_training(index, splits), expected)

@@ -20,8 +20,8 @@ def make_index(n_train_clips=6, n_test_clips=3, n_frames=20, anomalous_from=5):
     return pd.DataFrame(rows, columns=["image_id", "clip", "frame", "part", "label", "kind"])
 
 
-def sizes(index, subsets):
-    return index.groupby([subsets, "label"]).size().to_dict()
+def sizes(index, splits):
+    return index.groupby([splits, "label"]).size().to_dict()
 
 
 def ped2_like_index():
@@ -33,21 +33,21 @@ def ped2_like_index():
 
 def test_paper_split_of_ped2():
     index = ped2_like_index()
-    subsets = split_frames(index, scheme="paper", seed=0, validation_clips=2)
-    assert sizes(index, subsets) == {
+    splits = split_frames(index, scheme="paper", seed=0, validation_clips=2)
+    assert sizes(index, splits) == {
         ("train", 0): 2330,
         ("validation", 0): 291,
         ("test", 0): 291,
         ("validation", 1): 165,
         ("test", 1): 1483,
     }
-    assert np.sum(subsets == "test") == 1774
+    assert np.sum(splits == "test") == 1774
 
 
 def test_paper_split_of_a_small_set():
     index = make_index()  # 135 normal: 14, 14 and the rest; 45 anomalous: 5 and the rest
-    subsets = split_frames(index, scheme="paper", seed=0, validation_clips=2)
-    assert sizes(index, subsets) == {
+    splits = split_frames(index, scheme="paper", seed=0, validation_clips=2)
+    assert sizes(index, splits) == {
         ("train", 0): 107,
         ("validation", 0): 14,
         ("test", 0): 14,
@@ -71,10 +71,10 @@ def test_seed_decides_and_row_order_does_not(scheme):
 
 def test_official_split_keeps_clips_whole():
     index = make_index()
-    subsets = split_frames(index, scheme="official", seed=0, validation_clips=2)
-    assert sizes(index, subsets) == {("train", 0): 80, ("validation", 0): 40, ("test", 0): 15, ("test", 1): 45}
-    assert (pd.Series(subsets).groupby(index["clip"]).nunique() == 1).all()
-    assert ((subsets == "test") == (index["part"] == "test").to_numpy()).all()
+    splits = split_frames(index, scheme="official", seed=0, validation_clips=2)
+    assert sizes(index, splits) == {("train", 0): 80, ("validation", 0): 40, ("test", 0): 15, ("test", 1): 45}
+    assert (pd.Series(splits).groupby(index["clip"]).nunique() == 1).all()
+    assert ((splits == "test") == (index["part"] == "test").to_numpy()).all()
 
 
 def test_anomalous_training_frames_are_unused_by_official():

@@ -50,8 +50,12 @@ def test_white_is_judged_over_all_files(tmp_path, dtype, values, white, expected
     whites, notes = survey(paths, workers=2)
     assert whites == [white, white]
     assert grey(paths, whites) == expected
+    narrow = [n for n in notes if "of fewer bits than the others" in n]
+    assert bool(narrow) == (values[0] < white / 16)
+    assert all(n.startswith(f"1 files have no value above {values[0]:g} of {white}; if") for n in narrow)
+    others = [n for n in notes if n not in narrow]
     assert [
-        said is not None and f"2 files {'of a deeper type ' if 'bit' in said else ''}{said}" in n for n in notes
+        said is not None and f"2 files {'of a deeper type ' if 'bit' in said else ''}{said}" in n for n in others
     ] == ([True] if said else [])
 
 
@@ -164,9 +168,9 @@ def test_frames_that_are_read_nearly_black(tmp_path, usual, stray, dtype, said):
     synthetic = SyntheticConfig(train_clips=1, test_clips=1, frames_per_clip=4, seed=0)
     options = {"size_px": 32, "cache_dir": tmp_path / "cache", "synthetic": synthetic}
     notes = prepare_frames(dataset="folder", data_root=tmp_path / "mine", **options).notes
-    assert [said is not None and note.startswith(f"read nearly black: {said}") for note in notes[2:]] == (
-        [True] if said else []
-    )
+    assert [
+        said is not None and note.startswith(f"read nearly black: {said}") for note in notes[2 + (stray > usual) :]
+    ] == ([True] if said else [])
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest sets the filters anew

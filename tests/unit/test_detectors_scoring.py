@@ -141,7 +141,7 @@ def test_out_of_memory_halves_and_goes_on(
 
 
 def test_what_was_scored_before_memory_ran_out_stays(scorer: Detectors, frames, tmp_path, monkeypatch) -> None:
-    expected = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "unbroken")
+    expected = score_frames(scorer, frames, index_of(11), JOBS, split="test", folder=tmp_path / "unbroken")
     decode, calls = scorer.autoencoder.decode, []
 
     def fails_later(codes: Tensor) -> Tensor:
@@ -153,10 +153,10 @@ def test_what_was_scored_before_memory_ran_out_stays(scorer: Detectors, frames, 
     with monkeypatch.context() as patch:
         patch.setattr(scorer.autoencoder, "decode", fails_later)
         with pytest.raises(VqadError, match="out of memory with a single one"):
-            score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "broken")
+            score_frames(scorer, frames, index_of(11), JOBS, split="test", folder=tmp_path / "broken")
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "broken").glob("test_*.parquet")}
     assert kept
-    found = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "broken")
+    found = score_frames(scorer, frames, index_of(11), JOBS, split="test", folder=tmp_path / "broken")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=2e-6)
 
@@ -167,9 +167,9 @@ def test_what_was_scored_before_memory_ran_out_stays(scorer: Detectors, frames, 
 def test_rows_of_the_index_are_rows_of_the_array(scorer: Detectors, frames: np.ndarray, tmp_path) -> None:
     np.save(tmp_path / "frames.npy", frames)
     mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
-    whole = score_frames(scorer, mapped, index_of(11), JOBS, subset="test", folder=tmp_path / "whole")
+    whole = score_frames(scorer, mapped, index_of(11), JOBS, split="test", folder=tmp_path / "whole")
     picked = index_of(11).iloc[[9, 2, 5]]
-    some = score_frames(scorer, mapped, picked, JOBS, subset="test", folder=tmp_path / "some")
+    some = score_frames(scorer, mapped, picked, JOBS, split="test", folder=tmp_path / "some")
     assert some["image_id"].iloc[:3].tolist() == ["image 9", "image 2", "image 5"]
     key = ["image_id", "detector", "threshold_percentile"]
     both = some.merge(whole, on=key, suffixes=("", "_whole"))
@@ -185,16 +185,16 @@ def test_nll_of_rows(scorer: Detectors, frames: np.ndarray) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_share_the_chunks(scorer: Detectors, frames: np.ndarray, tmp_path, monkeypatch, size: int) -> None:
-    alone = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "alone")
+    alone = score_frames(scorer, frames, index_of(11), JOBS, split="test", folder=tmp_path / "alone")
     made = []
     for rank in range(size):
         monkeypatch.setattr(chunks, "process", lambda rank=rank: chunks_process(rank, size))
         before = set((tmp_path / "shared").glob("*"))
         if rank < size - 1:  # the others' chunks are not there yet
             with pytest.raises(FileNotFoundError):
-                score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "shared")
+                score_frames(scorer, frames, index_of(11), JOBS, split="test", folder=tmp_path / "shared")
         else:
-            together = score_frames(scorer, frames, index_of(11), JOBS, subset="test", folder=tmp_path / "shared")
+            together = score_frames(scorer, frames, index_of(11), JOBS, split="test", folder=tmp_path / "shared")
         made.append(len(set((tmp_path / "shared").glob("*")) - before))
     assert made == {2: [2, 1], 3: [1, 1, 1]}[size]
     pd.testing.assert_frame_equal(together, alone)

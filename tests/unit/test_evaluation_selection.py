@@ -40,7 +40,7 @@ def test_best_percentile_and_the_lowest_of_equals(scores_of, metrics, chosen):
     assert choose_percentile(scored(scores_of), metrics=metrics, fallback=10) == chosen
 
 
-def test_the_two_protocols_can_disagree():
+def test_the_two_kinds_of_metrics_can_disagree():
     labels = [0, 0, 0, 0, 1, 1, 1, 1]
     # one threshold splits B at 3/4 and 1; A ranks more pairs but splits worse
     a, b = [1, 2, 4, 6, 3, 5, 7, 8], [2, 3, 4, 5, 1, 6, 7, 8]

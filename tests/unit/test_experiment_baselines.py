@@ -12,7 +12,7 @@ from vqad_lib.analysis.detection import NEAREST
 from vqad_lib.analysis.model_comparison import (
     BY_GAP,
     LEFT_OUT,
-    OTHER_SPLIT,
+    OTHER_SCHEME,
     best_detector,
     gap_rows,
     left_out_rows,
@@ -97,13 +97,13 @@ def test_stages_find_the_weights_that_were_chosen(monkeypatch, profile, perceptu
 
 def make_up_scores(run: Run, scheme: str) -> dict[str, pd.DataFrame]:
     """Every detector at percentiles 20 and 90; only pixel-wise detection of VT at 90 knows the labels."""
-    subsets, rng, found = run.subsets(scheme), np.random.default_rng(0), {}
+    splits, rng, found = run.splits(scheme), np.random.default_rng(0), {}
     for (autoencoder, prior), model in COMBINATIONS.items():
         blocks = []
         for detector in ("sample_wise", "pixel_wise", "light_pixel_wise"):
             for percentile in (20, 90):
                 block = run.frames.index[["image_id", "clip", "label"]].assign(
-                    split=subsets, detector=detector, threshold_percentile=percentile, threshold_nats=1.0
+                    split=splits, detector=detector, threshold_percentile=percentile, threshold_nats=1.0
                 )
                 noise = rng.random(len(block))
                 knows = (model, detector, percentile) == ("VT", "pixel_wise", 90)
@@ -136,9 +136,9 @@ def test_scores_are_tidy_and_found_again(run, monkeypatch):
 
 def test_nearest_frame_scores_each_test_frame(run):
     scores = baseline_scores(run, name="nearest_frame", scheme="official").set_index("image_id")["score"]
-    subsets, images = run.subsets("official"), np.asarray(run.frames.images)
-    test = np.flatnonzero(subsets == "test")
-    differences = images[test][:, None].astype(np.int64) - images[subsets == "train"][None]
+    splits, images = run.splits("official"), np.asarray(run.frames.images)
+    test = np.flatnonzero(splits == "test")
+    differences = images[test][:, None].astype(np.int64) - images[splits == "train"][None]
     expected = np.sqrt((differences**2).mean(axis=(2, 3, 4)).min(axis=1))
     np.testing.assert_allclose(scores[run.frames.index["image_id"].iloc[test]], expected, rtol=1e-14)
 
@@ -183,7 +183,7 @@ def test_table_5_with_scores_of_anomalib(run, monkeypatch):
     assert table["note"].tolist()[:6] == [""] * 5 + ["resnet18, random weights (not ImageNet)"]
     few = replace(run.profile.baselines.dfkde, pca_components=500)
     run = replace(run, profile=replace(run.profile, baselines=replace(run.profile.baselines, dfkde=few)))
-    n = int((run.subsets("paper") == "train").sum())
+    n = int((run.splits("paper") == "train").sum())
     note = table_5(run)["paper"].set_index("model").at["DFKDE", "note"]
     assert note.endswith(f"; {n - 1} principal components, for there are {n} training images")
 
@@ -281,7 +281,7 @@ def test_figure_shows_every_model_and_group():
     rows = [{"model": NEAREST, "view": LEFT_OUT, "frames": f, "auroc": 0.8, **bounds} for f in ("1", "2", "whole clip")]
     for model in (NEAREST, "VP"):
         rows += [{"model": model, "view": BY_GAP, "frames": f, "auroc": 0.8, **bounds} for f in ("1", "2 or more")]
-        rows += [{"model": model, "view": OTHER_SPLIT, "frames": "", "auroc": 0.7, **bounds}]
+        rows += [{"model": model, "view": OTHER_SCHEME, "frames": "", "auroc": 0.7, **bounds}]
     figure = leak_in_time_figure(pd.DataFrame(rows), left_out=LEFT_OUT)
     left, right = figure.axes
     assert [label.get_text() for label in left.get_xticklabels()] == ["1\n(10)", "2\n(10)", "whole clip\n(10)"]

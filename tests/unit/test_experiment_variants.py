@@ -67,28 +67,28 @@ def test_a_changed_run_is_trained_in_this_process(run, monkeypatch):
 
 def test_nothing_is_trained_by_loading(run):
     """What is not there is named, with the notebook that makes it."""
-    with pytest.raises(VqadError, match=r"VQ-VAE, split official .* run notebook 02_train_autoencoder first"):
+    with pytest.raises(VqadError, match=r"VQ-VAE, scheme official .* run notebook 02_train_autoencoder first"):
         networks.load_detectors(run, **VP)
     networks.train_autoencoder(run, autoencoder="vqvae", scheme="official")
     with pytest.raises(VqadError, match=r"PixelSNAIL on codes of VQ-VAE, .* run notebook 03_train_prior first"):
         networks.load_detectors(run, **VP)
-    with pytest.raises(VqadError, match=r"VQ-GAN, split official .* run notebook 02_train_autoencoder first"):
+    with pytest.raises(VqadError, match=r"VQ-GAN, scheme official .* run notebook 02_train_autoencoder first"):
         networks.train_prior(run, **VP | {"autoencoder": "vqgan"})
 
 
 def test_variant_is_trained_apart_and_scored(run):
     """Another codebook gives another network in another folder; the chunks of the run itself are not touched."""
     other = run.changed({"autoencoder.codebook_size": 16})
-    subsets = {"validation": ("sample_wise",), "test": ("sample_wise", "regenerative")}
+    splits = {"validation": ("sample_wise",), "test": ("sample_wise", "regenerative")}
     networks.train_combination(other, **VP)
-    scores = variant_scores(other, subsets, **VP)
+    scores = variant_scores(other, splits, **VP)
     rows = scores.groupby(["split", "detector"])["image_id"].nunique()
     assert rows.to_dict() == {
-        ("validation", "sample_wise"): (run.subsets("official") == "validation").sum(),
-        ("test", "sample_wise"): (run.subsets("official") == "test").sum(),
-        ("test", "regenerative"): (run.subsets("official") == "test").sum(),
+        ("validation", "sample_wise"): (run.splits("official") == "validation").sum(),
+        ("test", "sample_wise"): (run.splits("official") == "test").sum(),
+        ("test", "regenerative"): (run.splits("official") == "test").sum(),
     }
-    # validation of split official is normal, so there is one percentile
+    # validation of scheme official is normal, so there is one percentile
     assert scores.groupby("detector")["threshold_percentile"].unique().map(list).to_dict() == {
         "sample_wise": [90],
         "regenerative": [-1],
@@ -97,7 +97,7 @@ def test_variant_is_trained_apart_and_scored(run):
         other, autoencoder="vqvae", scheme="official"
     ).network.quantiser.codebook.shape == (16, 4)
     assert not parts_folder(other, **VP).exists()
-    pd.testing.assert_frame_equal(variant_scores(other, subsets, **VP), scores)
+    pd.testing.assert_frame_equal(variant_scores(other, splits, **VP), scores)
 
 
 def test_capacity_sizes_and_epochs(run):

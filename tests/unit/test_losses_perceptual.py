@@ -290,7 +290,7 @@ def test_without_a_package_index_the_error_says_what_else(tmp_path: Path, monkey
         ("random", "LPIPS vgg, random weights (not ImageNet)"),
         ("imagenet", "LPIPS vgg, ImageNet weights"),
         ("hed", "LPIPS vgg, VGG16 fine-tuned from ImageNet on BSDS500 edges"),
-        ("some/folder/vgg16.pth", "LPIPS vgg, ImageNet weights from vgg16.pth"),
+        ("some/folder/vgg16.pth", "LPIPS vgg, weights from vgg16.pth"),
     ],
 )
 def test_label_says_where_the_weights_are_from(weights: str, label: str) -> None:

@@ -33,6 +33,8 @@ def test_causality_a_code_changes_nothing_at_or_before_itself(tiny_prior: Prior,
     changed[:, k] = (changed[:, k] + 1) % 7
     after = tiny_prior.logits(changed.reshape(codes.shape)).flatten(1, 2)
     assert torch.equal(after[:, : k + 1], before[:, : k + 1])
+    if not isinstance(tiny_prior, PixelSnail | Gpt2):
+        return  # how far another prior looks is its own affair
     sees = (after - before).abs().amax((0, 2))[k + 1 :] > 1e-4
     at_row_end = k % 5 == 4 and isinstance(tiny_prior, PixelSnail)
     # PixelSNAIL's 3x3 convolutions bring the last code of a row to column 3 of the next one; attention, from there on

@@ -46,8 +46,8 @@ def lines(axis) -> dict[str, list[list[float]]]:
 
 
 def test_gan_has_five_panels():
-    monitored, terms, codebook, game, weight = training_curves(GAN, network="vqgan", title="VQ-GAN, split paper").axes
-    assert monitored.get_title() == "VQ-GAN, split paper"
+    monitored, terms, codebook, game, weight = training_curves(GAN, network="vqgan", title="VQ-GAN, scheme paper").axes
+    assert monitored.get_title() == "VQ-GAN, scheme paper"
     assert lines(monitored) == {"train": [[1, 3], [2, 2], [3, 1]], "validation": [[2, 2.5], [3, 1.5]]}
     assert list(lines(terms)) == ["reconstruction", "perceptual"], "a codebook loss that is always zero is left out"
     assert terms.get_yscale() == "log"

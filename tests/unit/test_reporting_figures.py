@@ -210,9 +210,11 @@ def test_class_line_ends_with_its_scores():
 
 
 def test_panels_of_other_names_keep_their_order():
-    frame = DataFrame({"model": ["split paper", "split official"] * 2, "label": [0, 0, 1, 1], "score": [1.0, 2, 3, 4]})
+    frame = DataFrame(
+        {"model": ["scheme paper", "scheme official"] * 2, "label": [0, 0, 1, 1], "score": [1.0, 2, 3, 4]}
+    )
     figure = score_histograms(frame, xlabel="distance")
-    assert [axis.get_title() for axis in figure.axes] == ["split paper", "split official"]
+    assert [axis.get_title() for axis in figure.axes] == ["scheme paper", "scheme official"]
 
 
 def test_words_of_histograms_stay_within_the_figure():

@@ -63,8 +63,8 @@ def _names(variant: Variant, scheme: str) -> dict[str, str]:
 def codebook_quality(run: Run, changed: Run, *, autoencoder: str, scheme: str, **_: str) -> dict[str, float]:
     """The four columns of `CODEBOOK`, see `measure_variant`."""
     network, gan = load_autoencoder(changed, autoencoder=autoencoder, scheme=scheme).network, run.profile.gan
-    subsets, normal = run.subsets(scheme), run.frames.index["label"].to_numpy() == 0
-    codes = encode_all(network, run.images(subsets == "train"))
+    splits, normal = run.splits(scheme), run.frames.index["label"].to_numpy() == 0
+    codes = encode_all(network, run.images(splits == "train"))
     used, perplexity = codebook_usage(codes, codebook_size=run.profile.autoencoder.codebook_size)
     distance = None
     if gan.perceptual_weights != "none":
@@ -73,7 +73,7 @@ def codebook_quality(run: Run, changed: Run, *, autoencoder: str, scheme: str, *
         torch.manual_seed(run.profile.seed)  # of random weights
         distance = PerceptualLoss(network=gan.perceptual_network, weights=gan.perceptual_weights).to(run.device)
     errors = []
-    for batch in run.images(normal & (subsets == "validation")).split(run.profile.detectors.chunk_images):
+    for batch in run.images(normal & (splits == "validation")).split(run.profile.detectors.chunk_images):
         images = to_unit_range(batch)
         decoded = network.decode(network.encode(images))
         lpips = distance(images, decoded).item() if distance else np.nan

@@ -78,9 +78,9 @@ def _text(value: Any) -> str:
 
 
 def measurements(profile: Profile, schemes: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(choice, split) of each stage of `make fidelity`.
+    """(choice, scheme) of each stage of `make fidelity`.
 
-    What needs no autoencoder or one prior alone is measured on every split; the others, which are expensive, on the
+    What needs no autoencoder or one prior alone is measured under every scheme; the others, which are expensive, on the
     clip-disjoint one, "official", where the data set has it.
     """
     cheap = (RESTORATION, "random_second_half")

@@ -47,7 +47,7 @@ _NEARLY_NULL = ["nearly_null", "adaptive_delta"]
 
 
 def scores_path(run: Run, *, choice: str, scheme: str) -> Path:
-    """scores/fidelity/<choice>_<split>.parquet of the reports."""
+    """scores/fidelity/<choice>_<scheme>.parquet of the reports."""
     return run.reports / "scores" / "fidelity" / f"{choice}_{scheme}.parquet"
 
 
@@ -93,7 +93,7 @@ def _restoration_scores(run: Run, scheme: str) -> pd.DataFrame:
     most = max(config.n_restorations for config, _ in rules.values())
     names = {"autoencoder": "vqgan", "prior": "gpt2", "scheme": scheme}
     scorer, tidy = load_detectors(run.changed({"detectors.n_restorations": most}), **names), load_scores(run, **names)
-    index, size = run.frames.index[run.subsets(scheme) == "test"], run.profile.detectors.chunk_images
+    index, size = run.frames.index[run.splits(scheme) == "test"], run.profile.detectors.chunk_images
     found = []
     for detector in RESTORATIONS:
         at = at_selected_threshold(run, tidy, detector)
@@ -136,13 +136,13 @@ def restoration_scores(
 
 
 def fidelity_rows(run: Run) -> pd.DataFrame:
-    """One row per choice, split, model and detector, on test images. Choices that were not measured yet have none.
+    """One row per choice, scheme, model and detector, on test images. Choices that were not measured yet have none.
 
     Returns:
-        choice, matter, paper, published, key, default_value, other_value, model, split, detector, percentile (of
+        choice, matter, paper, published, key, default_value, other_value, model, scheme, detector, percentile (of
         lambda, the default's and the other's where they are not the same; "" where there is none), metric, default,
         other, difference (other - default), its 95% bounds where the metric is AUROC (paired, over images; over whole
-        clips on split "official"), seed_sd: the standard deviation of the default over training seeds, where
+        clips on scheme "official"), seed_sd: the standard deviation of the default over training seeds, where
         `make paper SEEDS=` has made some; and, where the metric is F1, default_fpr and other_fpr: the shares of normal
         images called anomalous. Metrics lie in [0, 1].
 
@@ -177,7 +177,7 @@ def evaluation_rows(run: Run, tidy: pd.DataFrame, *, model: str, scheme: str) ->
     predictions = paper_metrics(test["label"], test["score"], what=what)["auc"]
     alarms = [float((normal >= threshold).mean()) for threshold in thresholds]
     area, f1 = choices(run.profile, "readings").values()
-    place = {"model": model, "split": scheme, "detector": "sample_wise", "percentile": f"{at.percentile}"}
+    place = {"model": model, "scheme": scheme, "detector": "sample_wise", "percentile": f"{at.percentile}"}
     return [
         _row(run, area, place | {"metric": "AUC"}, ours["auroc"], predictions),
         _row(run, f1, place | {"metric": "F1"}, ours["f1"], best["f1"])
@@ -203,7 +203,7 @@ def score_rows(run: Run, choice: Choice, scores: pd.DataFrame, *, scheme: str, o
         ]
         compared = paired_row(run, sides[0], sides[1]["score"], sides[0]["score"], scheme=scheme, what=what)
         found = [int(rows["threshold_percentile"].iloc[0]) for rows in sides]
-        place = {"model": COMBINATIONS[tuple(choice.networks)], "split": scheme, "detector": detector}
+        place = {"model": COMBINATIONS[tuple(choice.networks)], "scheme": scheme, "detector": detector}
         place["percentile"] = "" if NO_THRESHOLD in found else " / ".join(map(str, dict.fromkeys(found)))
         row = _row(run, choice, place | {"metric": "AUROC"}, *values)
         rows.append(row | {key: compared[key] for key in ("difference", "difference_low", "difference_high")})
@@ -219,12 +219,12 @@ def _row(run: Run, choice: Choice, place: dict[str, str], default: float, other:
     return about | place | values | bounds | {"seed_sd": _seed_sd(run, default, **place)}
 
 
-def _seed_sd(run: Run, value: float, *, model: str, split: str, detector: str, metric: str, **_: str) -> float:
+def _seed_sd(run: Run, value: float, *, model: str, scheme: str, detector: str, metric: str, **_: str) -> float:
     """The standard deviation over training seeds beside this value in the result tables, NaN where there is none.
 
     A value that the tables do not have, for it was measured at another lambda or from another default, has no seeds.
     """
-    column, suffix = "f1" if metric == "F1" else "auroc", "_official" if split == "official" else ""
+    column, suffix = "f1" if metric == "F1" else "auroc", "_official" if scheme == "official" else ""
     name = f"table_{TABLES[detector]:02d}{suffix}"
     if not (run.tables / f"{name}.csv").exists():
         return float("nan")

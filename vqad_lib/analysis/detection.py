@@ -41,7 +41,7 @@ def selected_row(
 
     Args:
         tidy: the scores of a combination, see `score_frames`.
-        reported: the subset whose metrics are given, "test" or "validation".
+        reported: the split whose metrics are given, "test" or "validation".
     """
     paper, held_out = (at_selected_threshold(run, tidy, detector, metrics=metrics) for metrics in ("paper", "held_out"))
     return (
@@ -69,7 +69,7 @@ def paired_row(
 
 def baseline_row(run: Run, title: str, tidy: pd.DataFrame, *, scheme: str) -> dict[str, object]:
     """A row of a baseline: model and `metrics_row`."""
-    validation, test = (tidy[tidy["split"] == subset] for subset in ("validation", "test"))
+    validation, test = (tidy[tidy["split"] == split] for split in ("validation", "test"))
     return {"model": title} | metrics_row(run, validation, test, scheme=scheme, what=f"{title}, {scheme}")
 
 
@@ -171,7 +171,7 @@ def nearest_frame_scores(run: Run, scheme: str) -> pd.DataFrame:
 
 
 def clip_rows(run: Run, scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """AUROC on split "official" averaged in each of the ways in use: micro, micro after scaling per clip, macro."""
+    """AUROC on scheme "official" averaged in each of the ways in use: micro, micro after scaling per clip, macro."""
     nearest = nearest_frame_scores(run, "official").assign(detector=NEAREST)
     rows = []
     for model, tidy in (scores | {NEAREST: nearest}).items():

@@ -1,6 +1,6 @@
 """Table 5: our models at their best detector, Anomalib's two, and scores without a network; and the leak in time.
 
-The leak is what split "paper" owes to test frames that lie between training frames. Most normal ones have a training
+The leak is what scheme "paper" owes to test frames that lie between training frames. Most normal ones have a training
 frame right beside them, so trained models cannot be shown at larger gaps without training them anew. The distance to
 the nearest training frame can: training frames are left out.
 """
@@ -27,7 +27,7 @@ from vqad_lib.reporting.tables import beside_paper
 # what a row of the leak in time is about
 LEFT_OUT = "training frames of the same clip that are closer are left out"
 BY_GAP = "normal test frames whose nearest training frame is so far"
-OTHER_SPLIT = "split official"
+OTHER_SCHEME = "scheme official"
 WHOLE_CLIP_NAME, ONE_FRAME, FARTHER = "whole clip", "1", "2 or more"
 
 ROW_NAMES = {
@@ -43,7 +43,7 @@ _CANDIDATES = ("sample_wise", "light_pixel_wise", "pixel_wise")
 def best_detector(tidy: pd.DataFrame, *, what: str) -> str:
     """Which detector of a combination does best on validation, by the paper's metrics, at its best percentile.
 
-    Where validation holds one class only, as on split "official", nothing can be compared, and it is sample-wise, the
+    Where validation holds one class only, as on scheme "official", nothing can be compared, and it is sample-wise, the
     paper's best.
 
     Args:
@@ -86,7 +86,7 @@ def baseline_rows(run: Run, *, scheme: str) -> pd.DataFrame:
 
 
 def _rows(run: Run, names: tuple[str, ...], scheme: str) -> pd.DataFrame:
-    dfkde, training = run.profile.baselines.dfkde, int((run.subsets(scheme) == "train").sum())
+    dfkde, training = run.profile.baselines.dfkde, int((run.splits(scheme) == "train").sum())
     notes = dict.fromkeys(WITHOUT_NETWORK, "no network, not in the paper")
     notes["dfkde"] = weights_label(dfkde.backbone, dfkde.weights)
     if (components := pca_components(dfkde.pca_components, training)) < dfkde.pca_components:
@@ -103,7 +103,7 @@ def _rows(run: Run, names: tuple[str, ...], scheme: str) -> pd.DataFrame:
 
 
 def table_5(run: Run) -> dict[str, pd.DataFrame]:
-    """Table 5 for every split: split -> its rows; those of "paper" beside the paper's numbers."""
+    """Table 5 under every scheme: scheme -> its rows; those of "paper" beside the paper's numbers."""
     tables = {}
     for scheme in run.schemes:
         parts = [model_rows(run, scheme=scheme), baseline_rows(run, scheme=scheme)]
@@ -171,7 +171,7 @@ def leak_row(test: pd.DataFrame, frames_away: NDArray[np.float64], *, is_video: 
 
 
 def left_out_rows(run: Run) -> pd.DataFrame:
-    """AUROC of the nearest-frame distance on split "paper", training frames ever farther in time being left out.
+    """AUROC of the nearest-frame distance on scheme "paper", training frames ever farther in time being left out.
 
     All test frames are scored, normal and anomalous ones by the same rule, with no model.
 
@@ -180,8 +180,8 @@ def left_out_rows(run: Run) -> pd.DataFrame:
         as text), auroc, auroc_low, auroc_high (95%, over images), normal_frames, anomalous_frames. Gaps that leave a
         frame without any training frame are missing.
     """
-    subsets, index, images = run.subsets("paper"), run.frames.index, run.frames.images
-    test, training = (np.flatnonzero(subsets == subset) for subset in ("test", "train"))
+    splits, index, images = run.splits("paper"), run.frames.index, run.frames.images
+    test, training = (np.flatnonzero(splits == split) for split in ("test", "train"))
     doublings = int(np.log2(index["clip"].value_counts().max()))  # 1, 2, 4, ... up to half the longest clip
     gaps = [*(2.0 ** np.arange(doublings)), WHOLE_CLIP]
     distances = nearest_training_distances(
@@ -201,7 +201,7 @@ def left_out_rows(run: Run) -> pd.DataFrame:
 
 
 def gap_rows(run: Run, scores: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
-    """AUROC of each model on normal test frames beside a training frame, on those farther off, and on split "official".
+    """AUROC of each model on normal test frames beside a training frame, on those farther off, and on "official".
 
     Anomalous test frames are all of them, for none is ever trained on.
 
@@ -212,7 +212,7 @@ def gap_rows(run: Run, scores: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFra
         Rows with the columns of `left_out_rows`. A group without normal frames has no row.
     """
     index = run.frames.index
-    gap = pd.Series(frames_to_nearest_training(index, run.subsets("paper")), index=index["image_id"])
+    gap = pd.Series(frames_to_nearest_training(index, run.splits("paper")), index=index["image_id"])
     rows = []
     for model, tested in scores["paper"].items():
         apart, normal = tested["image_id"].map(gap), tested["label"] == 0
@@ -220,7 +220,7 @@ def gap_rows(run: Run, scores: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFra
             if (normal & wanted).any():
                 rows.append(_leak_row(run, model, BY_GAP, name, tested[~normal | wanted]))
     for model, tested in scores.get("official", {}).items():
-        rows.append(_leak_row(run, model, OTHER_SPLIT, "", tested, scheme="official"))
+        rows.append(_leak_row(run, model, OTHER_SCHEME, "", tested, scheme="official"))
     return pd.DataFrame(rows)
 
 

@@ -1,4 +1,4 @@
-"""Single frames and what trained combinations make of them: Figures 9-18 (split paper), and the explorer.
+"""Single frames and what trained combinations make of them: Figures 9-18 (scheme paper), and the explorer.
 
 Figures show the same frames throughout. In the explorer a person picks a frame and a combination, moves the threshold,
 and watches the restoration.
@@ -31,7 +31,7 @@ from vqad_lib.reporting.figures import subplots
 
 FRAMES = 4  # of each class; figures with five restorations of four models hold no more at a readable size
 FROM_TRAINING_CLIPS = (
-    "Split paper draws test frames from all normal frames, so some are of clips named Train; none was trained on."
+    "Scheme paper draws test frames from all normal frames, so some are of clips named Train; none was trained on."
 )
 MARKED = "Boxes mark the anomalies of a frame, at the same places wherever the frame is shown or restored."
 
@@ -61,8 +61,8 @@ class Frames:
 
 
 def example_frames(run: Run) -> dict[str, Frames]:
-    """The test frames of Figures 9-18, split paper: "anomalous" and "normal", by the rule in `data/samples.py`."""
-    test = run.subsets("paper") == "test"
+    """The test frames of Figures 9-18, scheme paper: "anomalous" and "normal", by the rule in `data/samples.py`."""
+    test = run.splits("paper") == "test"
     rules = {"anomalous": anomalous_examples, "normal": normal_examples}
     return {name: frames_of(run, rule(run.frames.index, n=FRAMES, among=test)) for name, rule in rules.items()}
 
@@ -137,14 +137,14 @@ class Explorer:
 
     def __init__(self, run: Run, *, scheme: str = "paper") -> None:
         """Look at the test frames of a scheme through what was trained on it."""
-        self.run, self.scheme, self.subsets = run, scheme, run.subsets(scheme)
+        self.run, self.scheme, self.splits = run, scheme, run.splits(scheme)
         self._loaded: dict[str, tuple[Detectors, np.ndarray]] = {}
 
     @property
     def choices(self) -> dict[str, int]:
         """Test frames, anomalous ones first: "cart Test004/105" -> row number."""
         index, kinds = self.run.frames.index, frame_kinds(self.run.frames.index)
-        rows = np.flatnonzero(self.subsets == "test")
+        rows = np.flatnonzero(self.splits == "test")
         rows = rows[np.argsort(-index["label"].to_numpy()[rows], kind="stable")]
         words = np.where(kinds != "", kinds, np.where(index["label"] == 1, "anomalous", "normal"))
         return {f"{words[row]} {index['image_id'].iloc[row]}": int(row) for row in rows}
@@ -164,7 +164,7 @@ class Explorer:
         if model not in self._loaded:
             autoencoder, prior = next(names for names, name in COMBINATIONS.items() if name == model)
             scorer = load_detectors(self.run, autoencoder=autoencoder, prior=prior, scheme=self.scheme)
-            validation = np.flatnonzero(self.subsets == "validation")
+            validation = np.flatnonzero(self.splits == "validation")
             self._loaded[model] = scorer, nll_of_frames(scorer, self.run.frames.images, validation)
         scorer, nll = self._loaded[model]
         nats = thresholds_at(nll, (percentile,))[percentile]

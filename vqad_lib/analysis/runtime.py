@@ -34,7 +34,7 @@ TABLES = {"GT": 10, "VP": 25, "VT": 26, "GP": 27}
 
 
 def combination_speed(run: Run, *, autoencoder: str, prior: str) -> pd.DataFrame:
-    """Time the four methods of a scored combination on test images of split "paper".
+    """Time the four methods of a scored combination on test images of scheme "paper".
 
     The images are spread evenly over the test images. Each lambda is the one that validation chose by the paper's
     metrics, as in Tables 6-8.
@@ -51,7 +51,7 @@ def combination_speed(run: Run, *, autoencoder: str, prior: str) -> pd.DataFrame
     """
     names = {"autoencoder": autoencoder, "prior": prior, "scheme": "paper"}
     thresholds, scorer = chosen_thresholds(run, load_scores(run, **names)), load_detectors(run, **names)
-    test = np.flatnonzero(run.subsets("paper") == "test")
+    test = np.flatnonzero(run.splits("paper") == "test")
     rows = test[np.linspace(0, len(test) - 1, min(run.profile.speed.images, len(test))).round().astype(int)]
     return seconds_per_image(
         scorer,

@@ -24,6 +24,7 @@ FULL_RANGE = 65535
 _WHITES = {8: 255, 10: 1023, 12: 4095, 14: 16383, 16: FULL_RANGE}  # bits -> largest value
 _ROUNDING = 1.01  # floating-point values may end a little above 1
 _TOO_DARK = 63  # of 255, and of the upper 8 bits of 16, where the values are of 14 bits or fewer
+_NARROW = 16  # files that use less than this part of the range of the others are named
 _USUAL = 0.999  # of all values: the others may be stray pixels
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 # between the sizes at which Pillow warns and at which it refuses, an image is read and nothing is said
@@ -52,6 +53,10 @@ def survey(paths: Sequence[Path], *, workers: int) -> tuple[list[int], list[str]
     for kind, files in found.groupby("kind"):
         whites[kind], remark = _white(kind, files["largest"].max(), files.index[0])
         said[remark] = files
+        if kind in ("integers", "floats"):  # a camera of 12 bits among files of 16: brightness alone would tell them
+            narrow = files[files["largest"] <= whites[kind] / _NARROW]
+            highest = f"{narrow['largest'].max():g} of {whites[kind]}"
+            said[f"have no value above {highest}; if they are of fewer bits than the others, save all alike"] = narrow
     notes = [
         f"{len(files)} files {remark} (for example {printable(files.index[0].name)})"
         for remark, files in said.items()

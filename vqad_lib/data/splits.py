@@ -43,7 +43,7 @@ def split_frames(index: pd.DataFrame, *, scheme: str, seed: int, validation_clip
         spared = (scheme, split, wanted) == ("official", "validation", 1)
         if not spared and not np.any((splits == split) & (label == wanted)):
             raise VqadError(
-                f"split {scheme}: {split} has no {_CLASSES[wanted]} images ({np.sum(label == 0)} normal and "
+                f"scheme {scheme}: {split} has no {_CLASSES[wanted]} images ({np.sum(label == 0)} normal and "
                 f"{np.sum(label == 1)} anomalous in all); add images or clips of that class{_IF_GENERATED}"
             )
     return splits
@@ -65,7 +65,7 @@ def _paper(index: pd.DataFrame, seed: int) -> np.ndarray:
 def _official(index: pd.DataFrame, seed: int, validation_clips: int) -> np.ndarray:
     part, clip = index["part"].to_numpy(dtype=str), index["clip"].to_numpy(dtype=str)
     if np.any(part == "folder"):
-        raise VqadError("split official needs clips, which an image folder does not have; use split paper")
+        raise VqadError("scheme official needs clips, which an image folder does not have; use scheme paper")
     training_clips = np.unique(clip[part == "train"])
     if not 1 <= validation_clips < len(training_clips):
         raise VqadError(

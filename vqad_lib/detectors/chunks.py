@@ -23,10 +23,10 @@ def score_frames(
     index: pd.DataFrame,
     thresholds: ThresholdsByDetector,
     *,
-    subset: str,
+    split: str,
     folder: Path,
 ) -> pd.DataFrame:
-    """Score the frames of a subset; chunks that are in `folder` already are read, not computed again.
+    """Score the frames of a split; chunks that are in `folder` already are read, not computed again.
 
     Of several processes each scores some of the chunks, and all return the same.
 
@@ -34,7 +34,7 @@ def score_frames(
         images: (n, 3, H, W) uint8, possibly mapped from disk.
         index: a row per frame to score, labelled by its row number in `images`: image_id, clip, label.
         thresholds: which detectors at which thresholds.
-        subset: "validation" or "test".
+        split: "validation" or "test".
         folder: for one parquet file per chunk.
 
     Returns:
@@ -45,14 +45,14 @@ def score_frames(
         VqadError: the folder cannot be written or the disk is full; finished chunks stay.
     """
     size, here = detectors.config.chunk_images, process()
-    paths = {start: folder / f"{subset}_{start:06d}.parquet" for start in range(0, len(index), size)}
+    paths = {start: folder / f"{split}_{start:06d}.parquet" for start in range(0, len(index), size)}
     missing = [start for start in list(paths)[here.rank :: here.size] if not paths[start].exists()]
-    for start in progress(missing, what=f"score {subset} images", unit="chunk"):
+    for start in progress(missing, what=f"score {split} images", unit="chunk"):
         chunk = index.iloc[start : start + size]
         frames = torch.from_numpy(images[chunk.index.to_numpy()]).to(detectors.device)
         scores = detectors.scores(to_unit_range(frames), chunk["image_id"].tolist(), thresholds)
         with atomic_path(paths[start]) as temporary:
-            _tidy(chunk, scores, thresholds, subset).to_parquet(temporary, index=False)
+            _tidy(chunk, scores, thresholds, split).to_parquet(temporary, index=False)
     barrier()
     return pd.concat([pd.read_parquet(path) for path in paths.values()], ignore_index=True)
 
@@ -69,11 +69,11 @@ def nll_of_frames(detectors: Detectors, images: np.ndarray, rows: np.ndarray) ->
 
 
 def _tidy(
-    rows: pd.DataFrame, scores: dict[tuple[str, int], np.ndarray], thresholds: ThresholdsByDetector, subset: str
+    rows: pd.DataFrame, scores: dict[tuple[str, int], np.ndarray], thresholds: ThresholdsByDetector, split: str
 ) -> pd.DataFrame:
     order = ["image_id", "clip", "split", "label", "detector", "threshold_percentile", "threshold_nats", "score"]
     blocks = [
-        rows.assign(split=subset, detector=key, threshold_percentile=p, threshold_nats=nats, score=scores[key, p])
+        rows.assign(split=split, detector=key, threshold_percentile=p, threshold_nats=nats, score=scores[key, p])
         for key, at in thresholds.items()
         for p, nats in at.items()
     ]

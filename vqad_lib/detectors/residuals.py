@@ -111,8 +111,8 @@ def anomaly_map(images: Tensor, restorations: Tensor, config: DetectorConfig) ->
     """AS_pixel = sum_j w_j smooth(|Y - X_j|) (eq. 12), averaged over colour channels.
 
     Smoothing comes before the sum, as the paper says; the minimum makes the order matter. Being positive, a weight
-    may be applied on either side of the smoothing. Eq. 12 gives a map; the score is its mean, as the
-    sentence before the equation says.
+    may be applied on either side of the smoothing, as long as that does not mix restorations. Eq. 12 gives a map; the
+    score is its mean, as the sentence before the equation says.
 
     Args:
         images: (B, C, H, W) float in [-1, 1].

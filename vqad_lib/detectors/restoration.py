@@ -7,7 +7,7 @@ incrementally, each distinct prefix of codes once. With the same noise all three
 the quickest at every size that `make bench` measures.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,6 @@ def restore(
     noise: Tensor,
     recompute: Recompute,
     algorithm: Algorithm = "fast",
-    max_replacements: int | None = None,
     logits: Tensor | None = None,
 ) -> Tensor:
     """Replace every code whose NLL exceeds the threshold by a draw from the prior, N times for each grid.
@@ -42,30 +41,30 @@ def restore(
             probabilities at it.
         recompute: "after_every_replacement" (pixel-wise) or "once" (light pixel-wise).
         algorithm: how to compute the former; no influence on the result, nor on "once".
-        max_replacements: stop replacing in a row after so many, in raster order; None for all.
         logits: (B, h, w, K), what the prior says of `codes`, where that is known already; "once" then needs no pass.
 
     Returns:
         (B, N, h, w) int64, the restored codes.
 
     Raises:
-        ValueError: the shapes of noise and codes do not fit together.
+        ValueError: the shapes of noise and codes do not fit together; there is no such `recompute` or `algorithm`.
     """
     if noise.ndim != 4 or (noise.shape[0], *noise.shape[2:]) != tuple(codes.shape):
         raise ValueError(f"noise {tuple(noise.shape)} must be (B, N, h, w) for codes {tuple(codes.shape)}")
+    if recompute not in get_args(Recompute) or algorithm not in get_args(Algorithm):
+        raise ValueError(f"no recompute {recompute!r} or no algorithm {algorithm!r}")
     B, N, h, w = noise.shape
     thresholds = torch.as_tensor(threshold_nats, dtype=torch.float64, device=codes.device)
     if not B or not N:
         return codes.new_empty((B, N, h, w))
     thresholds = thresholds.expand(N)
-    limit = h * w if max_replacements is None else max_replacements
     if recompute == "once":
-        return _light(prior.logits(codes) if logits is None else logits, codes, thresholds, noise, limit)
+        return _light(prior.logits(codes) if logits is None else logits, codes, thresholds, noise)
     if algorithm == "fast":
-        return _incremental(prior, codes, thresholds, noise, limit)
+        return _incremental(prior, codes, thresholds, noise)
     rows = codes[:, None].expand(B, N, h, w).flatten(0, 1)
     restored = {"jump_ahead": _jump_ahead, "plain": _plain}[algorithm](
-        prior, rows, thresholds.repeat(B), noise.flatten(0, 1), limit
+        prior, rows, thresholds.repeat(B), noise.flatten(0, 1)
     )
     return restored.unflatten(0, (B, N))
 
@@ -85,32 +84,28 @@ def draw_codes(logits: Tensor, uniforms: Tensor) -> Tensor:
     return drawn.clamp_max(logits.shape[-1] - 1)
 
 
-def _light(logits: Tensor, codes: Tensor, thresholds: Tensor, noise: Tensor, limit: int) -> Tensor:
+def _light(logits: Tensor, codes: Tensor, thresholds: Tensor, noise: Tensor) -> Tensor:
     exceeds = code_nll(logits, codes)[:, None] > thresholds[:, None, None]  # B N h w
-    exceeds &= exceeds.flatten(2).cumsum(2).reshape(exceeds.shape) <= limit
     drawn = draw_codes(logits, noise.movedim(1, -1)).movedim(-1, 1)
     return torch.where(exceeds, drawn, codes[:, None])
 
 
-def _plain(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor, limit: int) -> Tensor:
+def _plain(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor) -> Tensor:
     """The paper's algorithm, to the letter: a full pass of the prior before each position is looked at.
 
     (R, h, w) codes and noise, (R,) thresholds, one row per restoration.
     """
     codes = codes.clone()
-    replaced = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
     for row in range(codes.shape[1]):
         for column in range(codes.shape[2]):
             logits, current = prior.logits(codes)[:, row, column], codes[:, row, column]  # R K, R
             exceeds = F.cross_entropy(logits, current, reduction="none") > thresholds
-            exceeds &= replaced < limit
             drawn = draw_codes(logits, noise[:, row, column, None])[:, 0]
             codes[:, row, column] = torch.where(exceeds, drawn, current)
-            replaced += exceeds
     return codes
 
 
-def _jump_ahead(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor, limit: int) -> Tensor:
+def _jump_ahead(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor) -> Tensor:
     """Replace the first code over the threshold, look again from there; rows without one leave the batch.
 
     Replacing code i changes no logits at positions <= i, so what was found likely before i stays likely.
@@ -120,7 +115,7 @@ def _jump_ahead(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor, 
     position = torch.arange(n, device=codes.device)
     open_from = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
     rows = torch.arange(len(codes), device=codes.device)
-    for _ in range(limit):
+    for _ in range(n):
         logits = prior.logits(codes[rows].reshape(-1, *shape[1:])).flatten(1, 2)  # rows hw K
         nll = F.cross_entropy(logits.movedim(-1, 1), codes[rows], reduction="none")
         exceeds = (nll > thresholds[rows, None]) & (position >= open_from[rows, None])
@@ -133,7 +128,7 @@ def _jump_ahead(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor, 
     return codes.reshape(shape)
 
 
-def _incremental(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor, limit: int) -> Tensor:
+def _incremental(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor) -> Tensor:
     """The codes of the plain algorithm, from one evaluation of the prior per distinct prefix of codes.
 
     What the prior says at a position depends on the codes before it and on nothing else. Restorations of one image
@@ -146,7 +141,6 @@ def _incremental(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor,
         codes: (B, h, w) int64.
         thresholds: (N,) float64, nats.
         noise: (B, N, h, w) float64 in [0, 1).
-        limit: stop replacing in a restoration after so many.
 
     Returns:
         (B, N, h, w) int64.
@@ -158,17 +152,14 @@ def _incremental(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor,
     result = own[image]
     shared, owner = image.clone(), image[::N].clone()  # restoration -> row of the cache, and that row's image
     member = torch.arange(0, B * N, N, device=codes.device)  # row of the cache -> one of its restorations
-    replaced = torch.zeros(B * N, dtype=torch.int64, device=codes.device)
     for i in range(h * w):
         logits = cache.logits[:, i]
         if len(owner) > B:
             logits = torch.cat([logits, cache.step(i, result[member[B:], i - 1])])
         nll = F.cross_entropy(logits, own[owner, i], reduction="none")
-        exceeds = (nll[shared] > thresholds) & (replaced < limit)
-        rows = exceeds.nonzero()[:, 0]
+        rows = (nll[shared] > thresholds).nonzero()[:, 0]
         if not len(rows):
             continue
-        replaced += exceeds
         result[rows, i] = draw_codes(logits[shared[rows]], noise[rows, i, None])[:, 0]
         if i + 1 < h * w and len(owner) < B + B * N:  # else each restoration has a row of its own
             shared, owner, member = _branch(cache, shared, owner, member, result[:, i], own[:, i], position=i)

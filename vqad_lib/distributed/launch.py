@@ -25,7 +25,7 @@ def devices_to_start() -> int:
         VqadError: VQAD_DEVICES is not a whole number of at least 1.
     """
     asked = os.environ.get("VQAD_DEVICES") or "1"
-    if not asked.isdigit() or not int(asked):
+    if not re.fullmatch("0*[1-9][0-9]{0,5}", asked):
         raise VqadError(f"DEVICES must be a whole number of at least 1, got {asked!r}")
     return int(asked) if process().size == 1 else 1
 

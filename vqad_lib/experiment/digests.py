@@ -1,6 +1,9 @@
 """What a stage depends on, as digests: code without its comments, notebooks without their outputs.
 
-Nobody lists which code shapes what: the digests follow the imports, those inside functions too.
+Nobody lists which code shapes a notebook's results: its digest follows the imports, those inside functions too.
+Networks and scores name the rooms that shape them (see `network_folder`), and follow the imports from there. Prepared
+frames are known by what they are made from, and by numbers that whoever changes the making has to raise:
+`PREPARATION_VERSION` and `GENERATOR_VERSION`.
 """
 
 import ast
@@ -12,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # Names of profile keys, messages, progress and file formats. The values of a profile stand in every digest themselves.
-PLUMBING = ("config.py", "distributed", "errors.py", "files.py", "progress.py")
+PLUMBING = ("config.py", "distributed/launch.py", "distributed/process.py", "errors.py", "files.py", "progress.py")
 
 
 def digest(*parts: str) -> str:

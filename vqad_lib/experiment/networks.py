@@ -63,7 +63,7 @@ def load_autoencoder(run: Run, *, autoencoder: str, scheme: str) -> Trained:
     Raises:
         VqadError: it has not been trained yet.
     """
-    what = f"{AUTOENCODERS[autoencoder].title}, split {scheme}"
+    what = f"{AUTOENCODERS[autoencoder].title}, scheme {scheme}"
     folder = network_folder(run, autoencoder=autoencoder, scheme=scheme)
     return _load(_new_autoencoder(run, autoencoder), folder, autoencoder, what, "02_train_autoencoder")
 
@@ -92,7 +92,7 @@ def load_prior(run: Run, *, autoencoder: str, prior: str, scheme: str) -> Traine
     Raises:
         VqadError: it has not been trained yet.
     """
-    what = f"{PRIORS[prior].title} on codes of {AUTOENCODERS[autoencoder].title}, split {scheme}"
+    what = f"{PRIORS[prior].title} on codes of {AUTOENCODERS[autoencoder].title}, scheme {scheme}"
     folder = network_folder(run, autoencoder=autoencoder, prior=prior, scheme=scheme)
     return _load(_new_prior(run, prior), folder, prior, what, "03_train_prior")
 
@@ -142,8 +142,8 @@ def _new_prior(run: Run, prior: str) -> torch.nn.Module:
 
 def _normal_frames(run: Run, scheme: str) -> list[Tensor]:
     """Of training and validation; anomalous validation frames are kept out of training's stopping rule too."""
-    subsets, normal = run.subsets(scheme), run.frames.index["label"].to_numpy() == 0
-    return [run.images(np.flatnonzero(normal & (subsets == subset))) for subset in ("train", "validation")]
+    splits, normal = run.splits(scheme), run.frames.index["label"].to_numpy() == 0
+    return [run.images(np.flatnonzero(normal & (splits == split))) for split in ("train", "validation")]
 
 
 def _to_be_trained_here(run: Run, folder: Path, names: dict[str, str]) -> bool:
@@ -163,7 +163,7 @@ def _fit(run: Run, kind: str, objectives: list[Objective], items: list[Tensor], 
         for objective in objectives:
             bare(objective.network).compile()
     train, validation = (
-        Batches(subset, batch_size=config.batch_size, seed=run.profile.seed, shuffle=shuffle)
-        for subset, shuffle in zip(items, (True, False), strict=True)
+        Batches(split, batch_size=config.batch_size, seed=run.profile.seed, shuffle=shuffle)
+        for split, shuffle in zip(items, (True, False), strict=True)
     )
     fit(objectives, train=train, validation=validation, config=config, folder=folder, device=run.device)

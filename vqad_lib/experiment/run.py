@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class RunInfo:
     """What every table and figure carries about the run that made it.
 
-    `perceptual` is "LPIPS alex, random weights (no ImageNet)", "LPIPS vgg, ImageNet", or "" where none was used.
+    `perceptual` is as `weights_label` has it, for example "LPIPS alex, random weights (not ImageNet)".
     """
 
     profile: str
@@ -116,7 +116,7 @@ class Run:
         side = self.profile.data.image_size_px // 2 ** (len(self.profile.autoencoder.channels) - 1)
         return side, side
 
-    def subsets(self, scheme: str) -> np.ndarray:
+    def splits(self, scheme: str) -> np.ndarray:
         """(n,) str: "train", "validation", "test" or "unused" for each frame."""
         data = self.profile.data
         options = {"seed": data.split_seed, "validation_clips": data.official_validation_clips}
@@ -221,6 +221,8 @@ def configured(profile: str, *, seed: int | str = "", perceptual: str = "", repl
     loaded = load_profile(repository_root() / "profiles" / f"{profile}.yaml")
     if not re.fullmatch("[0-9]{1,18}", str(seed) or "0"):
         raise VqadError(f"SEED must be a whole number of 1 to 18 digits, got {seed!r}")
+    if not re.fullmatch("[0-9]{1,6}", str(replicate)):
+        raise VqadError(f"replicate must be a whole number of 1 to 6 digits, got {replicate!r}")
     loaded = replace(loaded, seed=int(loaded.seed if seed == "" else seed) + int(replicate))
     own = loaded.gan.perceptual_weights
     weights = _found(perceptual or own, PERCEPTUAL)
@@ -246,9 +248,10 @@ def locate(root: Path, profile: Profile, dataset: str, data_root: str) -> tuple[
 
 def absolute(root: Path, path: str) -> str:
     """A path that a person gave, made absolute: from the repository, ~ being the home; "" stays ""."""
-    given = root / path
-    # what is there may be named ~; os.path leaves a ~name that is nobody's home, where pathlib raises
-    return str((given if given.exists() else root / os.path.expanduser(path)).resolve()) if path else ""
+    # what is there may be named ~; os.path leaves a ~name that is nobody's home, where pathlib raises, and says False
+    # of names that no file system allows
+    there = os.path.exists(root / path)
+    return os.path.realpath(root / path if there else root / os.path.expanduser(path)) if path else ""
 
 
 @functools.lru_cache(maxsize=2)

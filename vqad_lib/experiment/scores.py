@@ -36,7 +36,7 @@ def score_combination(run: Run, *, autoencoder: str, prior: str, scheme: str) ->
 
     The thresholds are percentiles of the NLL of all codes of the whole validation set (section 4.3). Restoration is
     expensive, so test images are restored at the percentiles that validation selects, by the paper's metrics and by
-    ours; where validation has no anomalies (split "official") that is the profile's
+    ours; where validation has no anomalies (scheme "official") that is the profile's
     `evaluation.unsupervised_percentile`, and no other is swept.
 
     Args:
@@ -59,9 +59,9 @@ def score_combination(run: Run, *, autoencoder: str, prior: str, scheme: str) ->
             write_json(path, {str(percentile): nats for percentile, nats in _thresholds(run, scorer, scheme).items()})
     thresholds = {int(percentile): nats for percentile, nats in read_json(path).items()}
 
-    def scored(subset: str, by_detector: ThresholdsByDetector) -> pd.DataFrame:
+    def scored(split: str, by_detector: ThresholdsByDetector) -> pd.DataFrame:
         return score_frames(
-            scorer, run.frames.images, _rows_of(run, scheme, subset), by_detector, subset=subset, folder=folder
+            scorer, run.frames.images, _rows_of(run, scheme, split), by_detector, split=split, folder=folder
         )
 
     first = sorted(DETECTORS, key=RESTORATIONS.__contains__)  # what needs no restoration
@@ -92,7 +92,7 @@ def variant_scores(
     `evaluation.unsupervised_percentile` alone: selecting for them would take as many restorations more.
 
     Args:
-        detectors: subset ("validation" or "test") -> names of detectors.
+        detectors: split ("validation" or "test") -> names of detectors.
 
     Returns:
         The tidy scores, see `score_frames`.
@@ -104,12 +104,12 @@ def variant_scores(
     scorer, parts = load_detectors(run, **names), parts_folder(run, **names)
     thresholds, fixed = _thresholds(run, scorer, scheme), run.profile.evaluation.unsupervised_percentile
     found = []
-    for subset, keys in detectors.items():
+    for split, keys in detectors.items():
         by_detector = {key: _thresholds_of(key, thresholds) for key in keys}
         by_detector |= {key: {fixed: thresholds[fixed]} for key in keys if key in RESTORATIONS}
         folder = parts.with_name(f"{parts.name}_{'_'.join(keys)}")  # the run's own chunks hold other detectors
-        rows = _rows_of(run, scheme, subset)
-        found.append(score_frames(scorer, run.frames.images, rows, by_detector, subset=subset, folder=folder))
+        rows = _rows_of(run, scheme, split)
+        found.append(score_frames(scorer, run.frames.images, rows, by_detector, split=split, folder=folder))
     return pd.concat(found, ignore_index=True)
 
 
@@ -120,8 +120,8 @@ def variant_test_rows(run: Run, tidy: pd.DataFrame, detector: str) -> pd.DataFra
     return tidy[(tidy["detector"] == detector) & (tidy["split"] == "test")].sort_values("image_id")
 
 
-def _rows_of(run: Run, scheme: str, subset: str) -> pd.DataFrame:
-    return run.frames.index[run.subsets(scheme) == subset]
+def _rows_of(run: Run, scheme: str, split: str) -> pd.DataFrame:
+    return run.frames.index[run.splits(scheme) == split]
 
 
 def _thresholds(run: Run, scorer: Detectors, scheme: str) -> dict[int, float]:
@@ -201,7 +201,7 @@ def at_selected_threshold(run: Run, tidy: pd.DataFrame, detector: str, *, metric
     """
     percentile = selected_percentile(run, tidy, detector, metrics=metrics)
     at = tidy[(tidy["detector"] == detector) & (tidy["threshold_percentile"] == percentile)]
-    validation, test = (at[at["split"] == subset] for subset in ("validation", "test"))
+    validation, test = (at[at["split"] == split] for split in ("validation", "test"))
     return Selected(percentile, float(at["threshold_nats"].iloc[0]), validation, test)
 
 
@@ -219,7 +219,7 @@ def selected_percentile(run: Run, tidy: pd.DataFrame, detector: str, *, metrics:
 def baseline_scores(run: Run, *, name: str, scheme: str) -> pd.DataFrame | str:
     """Tidy scores of one baseline on validation and test frames; found again where they have been computed before.
 
-    They are written to reports/<profile>/<data set>/scores/<split>/baseline_<name>.parquet too.
+    They are written to reports/<profile>/<data set>/scores/<scheme>/baseline_<name>.parquet too.
 
     Args:
         name: "ganomaly", "dfkde", "nearest_frame" or "pixel_statistics".
@@ -253,19 +253,19 @@ def baseline_scores(run: Run, *, name: str, scheme: str) -> pd.DataFrame | str:
 
 
 def _score_baseline(run: Run, name: str, scheme: str) -> pd.DataFrame:
-    subsets, config, index = run.subsets(scheme), run.profile.baselines, run.frames.index
-    queried = np.concatenate([np.flatnonzero(subsets == subset) for subset in ("validation", "test")])
-    training, queries = (np.asarray(run.frames.images[rows]) for rows in (np.flatnonzero(subsets == "train"), queried))
+    splits, config, index = run.splits(scheme), run.profile.baselines, run.frames.index
+    queried = np.concatenate([np.flatnonzero(splits == split) for split in ("validation", "test")])
+    training, queries = (np.asarray(run.frames.images[rows]) for rows in (np.flatnonzero(splits == "train"), queried))
     options = {"seed": seed_from(run.profile.seed, name, scheme), "device": run.device}
     if name == "ganomaly":
         scores = ganomaly_scores(training, queries, config=config.ganomaly, **options)
     elif name == "dfkde":
         scores = dfkde_scores(training, queries, config=config.dfkde, **options)
     elif name == "nearest_frame":
-        known = {"query_index": index.iloc[queried], "training_index": index[subsets == "train"]}
+        known = {"query_index": index.iloc[queried], "training_index": index[splits == "train"]}
         (scores,) = nearest_training_distances(queries, training, **known)
     else:
         scores = pixel_statistics_scores(training, queries, variance_floor=config.pixel_variance_floor)
     tidy = index.iloc[queried][["image_id", "clip", "label"]].reset_index(drop=True)
-    tidy.insert(2, "split", subsets[queried])
+    tidy.insert(2, "split", splits[queried])
     return tidy.assign(detector=name, threshold_percentile=NO_THRESHOLD, threshold_nats=float("nan"), score=scores)

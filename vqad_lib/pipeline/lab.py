@@ -16,7 +16,7 @@ from vqad_lib.files import read_json, write_text
 from vqad_lib.pipeline.notebooks import execute_notebook
 
 LAB, BENCH = "30_explore", "20_benchmarks"
-SMALLEST = "smoke"  # its networks mean nothing, but are trained in a moment
+SMALLEST = "smoke"  # its networks mean nothing
 _PARAMETERS = ("profile", "dataset", "data_root", "seed", "perceptual")
 
 

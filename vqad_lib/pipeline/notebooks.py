@@ -79,6 +79,10 @@ def _manifest(root: Path, settings: dict[str, str], name: str) -> Path:
     return root / "data" / "derived" / settings["results"] / "manifests" / f"{name}.json"
 
 
+# every table and figure says them
+_IN_LABELS = ("name", "seed", "gan.perceptual_network", "gan.perceptual_weights")
+
+
 def _inputs_digests(root: Path, settings: dict[str, str]) -> Callable[[Stage, dict[str, str]], str]:
     """What digests all that a stage depends on, with the digests of at least those that it needs; read once."""
     table, notebook_of = notebook_table(root), functools.cache(functools.partial(notebook_digest, root))
@@ -90,7 +94,7 @@ def _inputs_digests(root: Path, settings: dict[str, str]) -> Callable[[Stage, di
         return digest(
             __version__,
             notebook_of(root / "notebooks" / f"{stage.notebook}.ipynb"),
-            section_digest_source(own, [*named, "name", "seed", "threads_per_stage"]),
+            section_digest_source(own, [*named, *_IN_LABELS, "threads_per_stage"]),
             settings["data_digest"],
             json.dumps(stage.parameters, sort_keys=True),
             *(f"{name} {version(name) if find_spec(name) else ''}" for name in entry.get("packages", [])),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vqad_lib import __version__
 from vqad_lib.distributed.process import gpu_trouble
+from vqad_lib.errors import VqadError
 from vqad_lib.experiment.run import configured, last_run
 from vqad_lib.files import known_by_content, read_json, usable_cores, write_json
 from vqad_lib.losses.pretrained import HED_FILE, weights_label
@@ -59,6 +60,10 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
     profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
     weights = profile.gan.perceptual_weights
     manifests = root / "data" / "derived" / settings["results"] / "manifests"
+    if missing := [stage for stage in stages if not (manifests / f"{stage}.json").exists()]:
+        raise VqadError(
+            f"of the last run {missing[0]} has not ended, nor {len(missing) - 1} others; go on with make paper"
+        )
     records = {stage: read_json(manifests / f"{stage}.json") for stage in stages}
     revisions, runs = ({record[key] for record in records.values()} for key in ("code", "run"))
     minutes = sum(record["seconds"] for record in records.values()) / 60
