@@ -1,9 +1,9 @@
 """Training: images and tokens per second, with fast and with plain settings, and whether both learn the same.
 
 The fast settings are those of `training/loop.py`: frames stay on the device as uint8, networks lie channels last, the
-optimiser is fused where the device allows, gradients are dropped instead of zeroed, and no step waits for a loss. The
-plain ones are what a first script has: float frames that are copied batch by batch, contiguous networks, an optimiser
-that goes through the parameters one by one, gradients set to zero, and each loss read at once.
+optimiser is fused, gradients are dropped instead of zeroed, and no step waits for a loss. The plain ones are what a
+first script has: float frames that are copied batch by batch, contiguous networks, an optimiser that goes through the
+parameters one by one, gradients set to zero, and each loss read at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ class Trainer:
         self.loss, self.fast, self.device, self.config = loss, fast, device, config
         layout = torch.channels_last if fast else torch.contiguous_format
         self.network = network.to(device, memory_format=layout).train()
-        options = {"fused": True} if fast and device.type == "cuda" else {"foreach": fast}
+        options = {"fused": True} if fast else {"foreach": False}
         parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.adam_betas, **options)
         kept = items if fast else items.cpu()

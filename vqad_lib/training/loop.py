@@ -132,7 +132,7 @@ def fit(
             [p for p in objective.network.parameters() if p.requires_grad],
             lr=config.learning_rate,
             betas=config.adam_betas,
-            fused=device.type == "cuda",
+            fused=True,
         )
         for objective in objectives
     }
