@@ -159,7 +159,7 @@ def test_devices_share_the_cores(root, monkeypatch, capsys):
     expected = "devices   2 processes for each network and its scores, one per CPU core\n"
     assert expected in capsys.readouterr().out
     monkeypatch.setenv("VQAD_DEVICES", "²")
-    with pytest.raises(VqadError, match="^DEVICES must be a whole number of at least 1, got '²'$"):
+    with pytest.raises(VqadError, match=r"^DEVICES must be a whole number of at least 1, got '²'$"):
         configure(root, **NOTHING)
     monkeypatch.setenv("VQAD_DEVICES", "none")
     with pytest.raises(VqadError, match=r"^DEVICES must be a whole number of at least 1, got 'none'$"):
