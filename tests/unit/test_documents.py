@@ -18,7 +18,14 @@ from vqad_lib.paper import caption, reported
 from vqad_lib.pipeline.graph import stages_by_target
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md", "data/README.md", "docs/architecture.md", "docs/extending.md", "docs/fidelity.md"]
+DOCUMENTS = [
+    "README.md",
+    "data/README.md",
+    "docs/architecture.md",
+    "docs/extending.md",
+    "docs/fidelity.md",
+    "docs/reference.md",
+]
 PAPER = load_profile(REPOSITORY / "profiles" / "paper.yaml")
 SECTIONS = {field.name for field in dataclasses.fields(PAPER) if dataclasses.is_dataclass(getattr(PAPER, field.name))}
 THEIRS = {"helper.py"}  # of the published code
@@ -67,6 +74,26 @@ def test_files_that_are_named_are_there(document):
     assert [name for name in named if not any((place / name).exists() for place in places)] == []
 
 
+def test_readme_is_short_and_shows_a_result():
+    text = text_of("README.md")
+    assert len(text.splitlines()) <= 150
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text.split("## Two commands")[0])
+    assert (REPOSITORY / picture).is_file()
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_links_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text_of(document))
+    assert [link for link in links if not (REPOSITORY / document).parent.joinpath(link).exists()] == []
+
+
+def test_every_dependency_has_its_reason():
+    text = text_of("README.md").split("Why each package is there")[1].split("\n## ")[0]
+    for name in ("requirements.in", "requirements-extra.in"):
+        packages = re.findall(r"^([\w.-]+)", text_of(name), re.MULTILINE)
+        assert [package for package in packages if not re.search(rf"\b{re.escape(package)}\b", text)] == []
+
+
 def test_fidelity_names_the_keys_that_nothing_measures():
     text = text_of("docs/fidelity.md")
     table = text.split("## Where the published code differs from the paper")[1].split("\n## ")[0]
@@ -101,7 +128,7 @@ def test_numbers_of_stages():
         for dataset in ("synthetic", "folder")
     ]
     text = " ".join(text_of("docs/architecture.md").split())
-    said = f"that is {found[0]} stages with two splits and one seed; an image folder has one split and {found[1]}."
+    said = f"that is {found[0]} stages with two schemes and one seed; an image folder has one scheme and {found[1]}."
     assert said in text
 
 
