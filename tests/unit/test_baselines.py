@@ -125,11 +125,14 @@ def test_ganomaly_scores_are_finite_and_repeatable(profile_mapping):
 
 
 @needs_anomalib
-def test_dfkde_is_minus_the_log_of_anomalibs_density(profile_mapping, monkeypatch):
+@pytest.mark.parametrize("layer", ["layer4", "features"])
+def test_dfkde_is_minus_the_log_of_anomalibs_density(profile_mapping, monkeypatch, layer):
     """Where Anomalib's density does not vanish its logarithm is ours; far off ours still tells frames apart."""
     from anomalib.models.components.classification import KDEClassifier
 
     config = replace(profile_from_mapping(profile_mapping, source="test").baselines.dfkde, pca_components=2)
+    if layer == "features":
+        config = replace(config, backbone="vgg16")
     training, near = bright_ones(20, level=100, seed=0), bright_ones(6, level=100, seed=1)
     far = np.concatenate([bright_ones(1, level=level, seed=2) for level in (0, 255)])
     fitted = []
@@ -143,7 +146,7 @@ def test_dfkde_is_minus_the_log_of_anomalibs_density(profile_mapping, monkeypatc
     backbone = pretrained(config.backbone, config.weights, setting=DFKDE).eval().requires_grad_(False)
     mean, sd = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     features = {}
-    backbone.avgpool.register_forward_hook(lambda _m, _i, out: features.update(out=out.flatten(1)))
+    getattr(backbone, layer).register_forward_hook(lambda _m, _i, out: features.update(out=out.mean((2, 3))))
     backbone((torch.from_numpy(near).float() / 255 - mean) / sd)
     theirs = fitted[0].compute_kde_scores(features["out"], as_log_likelihood=True)
     np.testing.assert_allclose(scores[:6], -theirs.numpy(), rtol=1e-3, atol=1e-3)
