@@ -144,6 +144,15 @@ def test_readme_shows_the_committed_table_6():
     assert nearest > by_model.max() - 0.005, "does as well as they do"
 
 
+def test_readme_counts_the_undecided_comparisons():
+    claims = [committed(f"claim_{name}") for name in ("1_codebook", "2_spatial", "3_light")]
+    official = pd.concat(table[table["scheme"] == "official"] for table in claims)
+    assert (official["verdict"] == "undecided").all()
+    said = f"undecided under scheme `official`, in all {len(official)} comparisons. This is one training seed"
+    assert said in " ".join(text_of("README.md").split())
+    assert set(official["seeds"]) == {1}
+
+
 def test_what_came_out_otherwise_is_in_the_committed_tables():
     by_codebook, by_dimension = committed("table_04"), committed("table_03")
     for ours in ("auc_paper_metrics", "auroc"):

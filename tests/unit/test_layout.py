@@ -1,8 +1,12 @@
 """The house of docs/architecture.md, read from the imports: every arrow downwards, no cycle, thin."""
 
 import ast
+import shutil
+import subprocess
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 from tests.count_code_lines import by_room
 
@@ -75,3 +79,12 @@ def test_package_is_thin():
     # the second layout began at 5,966 and 73, below 6,000 and 80; all that comes after may add 1,000 and 10
     assert lines.total() <= 7_000
     assert modules.total() <= 90
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_clone_is_small():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this is no clone")
+    files = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.is_file()) <= 30e6
