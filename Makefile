@@ -142,11 +142,11 @@ lab: $(ENVIRONMENT)
 test: lint
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 	  echo 'note      no Chromium or Chrome on PATH: the tests of pages and of JupyterLab in a browser are skipped'
-	@echo 'test      1/3 unit and integration tests (about 4 minutes)'
+	@echo 'test      1/3 unit and integration tests (4 to 15 minutes)'
 	@VQAD_DEVICES= $(OWN) pytest $(PYTEST_ARGS) tests
-	@echo 'test      2/3 the smoke profile end to end (about 4 minutes)'
+	@echo 'test      2/3 the smoke profile end to end (4 to 12 minutes)'
 	@$(MAKE) --no-print-directory smoke
-	@echo 'test      3/3 the committed notebooks against their stored outputs (about 3 minutes)'
+	@echo 'test      3/3 the committed notebooks against their stored outputs (3 to 8 minutes)'
 	@$(MAKE) --no-print-directory nbval
 
 smoke: $(ENVIRONMENT)

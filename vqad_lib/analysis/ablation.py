@@ -93,14 +93,14 @@ def ablation_rows(run: Run) -> pd.DataFrame:
     """
     rows = []
     for scheme, found in _measured(run).items():
-        for variant, of_seeds in found.items():
-            rows += [_row(run, found, scheme, variant, detector, len(of_seeds)) for detector in DETECTED_BY]
+        for variant in found:
+            rows += [_row(run, found, scheme, variant, detector) for detector in DETECTED_BY]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(run: Run, found: dict[str, list[pd.DataFrame]], scheme: str, variant: str, detector: str, seeds: int) -> dict:
+def _row(run: Run, found: dict[str, list[pd.DataFrame]], scheme: str, variant: str, detector: str) -> dict:
     what = f"{variant}, {detector}, {scheme}"
-    tidies = (found.get(name, [])[:seeds] for name in (variant, REFERENCE))
+    tidies = (found.get(name, []) for name in (variant, REFERENCE))
     tests, theirs = ([variant_test_rows(run, tidy, detector) for tidy in of_seeds] for of_seeds in tidies)
     aurocs = [held_out_metrics(t["label"], t["score"], threshold=np.inf, what=what)["auroc"] for t in tests]
     row = {"scheme": scheme, "variant": variant, "title": variants(run.profile)[variant].title, "detector": detector}

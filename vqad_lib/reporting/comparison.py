@@ -25,7 +25,7 @@ COUNTERPARTS = {
 }
 SCORE_STEPS = (0.01, 0.05, 0.15)
 RATIO_STEPS = (1.25, 2.0, 8.0)
-PAPERS_GROUP, HELD_OUT_GROUP = "the paper's metrics", "held-out selection, with 95% intervals"
+PAPERS_GROUP, HELD_OUT_GROUP = "the paper's metrics", "held-out selection"
 SEEDS_GROUP = "mean ± sd over training seeds"
 _RATIOS = ("seconds_per_image", "height", "width", "channels")
 _HEADINGS = {
