@@ -311,7 +311,7 @@ class Profile(Section):
     training: TrainingConfigs
     detectors: DetectorConfig
     evaluation: EvaluationConfig
-    capacity: CapacityConfig
+    capacity: CapacityConfig | None  # null: the notebooks of Tables 3 and 4 and Figure 5 are left out
     speed: SpeedConfig
     baselines: BaselinesConfig
     benchmarks: BenchmarkConfig

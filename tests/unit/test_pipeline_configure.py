@@ -150,6 +150,18 @@ def test_run_files(root):
     assert trained == longest_first, "so that no core idles at the end"
 
 
+def test_a_section_that_is_null_leaves_its_notebooks_out(root):
+    path = root / "profiles" / "smoke.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"capacity": None}), encoding="utf-8")
+    configure(root, **NOTHING | {"profile": "smoke"})
+    rules = (root / "data" / "derived" / "run.mk").read_text()
+    assert "10_capacity" not in rules
+    assert "$(M)/08_seconds_per_image.json: | " in rules, "though it waits for all others"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"speed": None}), encoding="utf-8")
+    with pytest.raises(VqadError, match=r"smoke\.yaml.*speed"):
+        configure(root, **NOTHING | {"profile": "smoke"})
+
+
 def test_devices_share_the_cores(root, monkeypatch, capsys):
     monkeypatch.setattr(module, "usable_cores", lambda: 4)
     assert module.configure(root, **NOTHING)["jobs"] == "4"

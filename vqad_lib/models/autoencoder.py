@@ -6,6 +6,8 @@ resolution of the decoder, and in the middle. In the decoder each line of Table 
 upsamples last, which is the order the table prints; [21] and its code upsample between the same blocks.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -90,6 +92,16 @@ class Decoder(_Half):
             width = out_width
         self.add_line("last", "GroupNorm, Swish, Conv2D", norm_swish_conv(width, 3, **self.groups))
 
+    def forward(self, z: Tensor) -> Tensor:
+        return self.last[-1](self.features(z))
+
+    def features(self, z: Tensor) -> Tensor:
+        """What the last layer gets: (B, D, h, w) -> (B, channels[0], H, W)."""
+        *lines, (norm, swish, _) = self.children()
+        for line in lines:
+            z = line(z)
+        return swish(norm(z))
+
     @property
     def last_weight(self) -> nn.Parameter:
         """The weight of G_L, the decoder's last layer (eq. 16)."""
@@ -120,6 +132,14 @@ class VQAutoencoder(nn.Module):
         z_e = self.encoder(images).to(self.quantiser.codebook.dtype)  # bfloat16 from an encoder under autocast
         z_q, codes = self.quantiser(z_e)
         return self.decoder(straight_through(z_e, z_q)), z_e, z_q, codes
+
+    def compile(self, **options: Any) -> None:
+        """As of any module, but for the last layer, at which eq. 16 takes gradients of its own.
+
+        A compiled part has all its gradients taken at once, and once.
+        """
+        self.encoder.compile(**options)
+        self.decoder.features = torch.compile(self.decoder.features, **options)
 
     def bytes_per_image(self, size_px: int) -> int:
         """What encoding or decoding one image of this size takes, about: six activations at full resolution."""

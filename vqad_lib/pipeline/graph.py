@@ -1,5 +1,6 @@
 """The one graph: notebooks/notebooks.yaml, a stage for each combination of a notebook's parameters; make's rules."""
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -49,13 +50,16 @@ def notebook_table(root: Path) -> dict[str, dict]:
 def stages_by_target(root: Path, settings: dict[str, str]) -> dict[str, list[Stage]]:
     """All stages of a run, for make's targets "paper", "fidelity" and "ablation".
 
+    A notebook is left out if a section of the profile that it names is null there.
+
     Args:
         root: of the repository.
         settings: see `last_run`.
     """
     profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
     schemes = available_schemes(settings["dataset"])
-    longest_first = sorted(profile.capacity.variants, key=math.prod, reverse=True)  # so that no core idles at the end
+    sizes = profile.capacity.variants if profile.capacity else ()
+    longest_first = sorted(sizes, key=math.prod, reverse=True)  # so that no core idles at the end
     values = {
         "autoencoder": AUTOENCODERS,
         "prior": PRIORS,
@@ -65,7 +69,9 @@ def stages_by_target(root: Path, settings: dict[str, str]) -> dict[str, list[Sta
         "choice/scheme": map("/".join, measurements(profile, schemes)),
         "variant": variants(profile),
     }
-    return expand(notebook_table(root), {axis: list(each) for axis, each in values.items()})
+    left_out = {field.name for field in dataclasses.fields(profile) if getattr(profile, field.name) is None}
+    table = {name: of for name, of in notebook_table(root).items() if left_out.isdisjoint(of.get("profile", []))}
+    return expand(table, {axis: list(each) for axis, each in values.items()})
 
 
 def expand(table: dict[str, dict], values: dict[str, list[str]]) -> dict[str, list[Stage]]:

@@ -123,6 +123,7 @@ class GanTraining:
         if self.model.training and epoch >= self.gan.discriminator_start_epoch:
             self.discriminator.requires_grad_(False)
             l_gan = generator_loss(self.discriminator(reconstruction), kind=self.gan.adversarial)
+            l_gan = differentiated_once(l_gan, reconstruction)  # as l_p: eq. 16 and eq. 15
             self.discriminator.requires_grad_(True)
             part = current_shard().weight
             weight = adaptive_weight(
