@@ -162,10 +162,14 @@ nbval: $(ENVIRONMENT)
 check-resume: $(ENVIRONMENT)
 	@VQAD_SLOW=1 $(OWN) pytest tests/integration/test_make_resume.py
 
-## notebooks: after a smoke run, execute the committed notebooks with its profile and store their outputs
+## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
+SHOWN = $(wildcard reports/workstation/ucsd_ped2 reports/demo/ucsd_ped2)
 notebooks: smoke
+	@rm -rf $(DERIVED)/executed
 	@$(QUIET) $(OWN) nbconvert --log-level=WARN --ExecutePreprocessor.record_timing=False \
-	  --to notebook --inplace --execute notebooks/*.ipynb
+	  --to notebook --output-dir $(DERIVED)/executed --execute notebooks/*.ipynb
+	@$(PY) tests/store_outputs.py compared $(DERIVED)/executed
+	@$(PY) tests/store_outputs.py shown $(SHOWN)
 
 ## lint: ruff, both check and format
 lint: $(ENVIRONMENT)

@@ -89,6 +89,7 @@ def _stage(arguments: argparse.Namespace) -> None:
     from vqad_lib.experiment.run import last_run
     from vqad_lib.pipeline.graph import stages_by_target
     from vqad_lib.pipeline.notebooks import how_far, run_stage
+    from vqad_lib.pipeline.provenance import report_so_far
 
     root, name = repository_root(), arguments.name
     settings = last_run(root)
@@ -97,6 +98,8 @@ def _stage(arguments: argparse.Namespace) -> None:
             print(f"[{how_far(root, settings, stages)}] start {name}", flush=True)
             run_stage(root, stage)
             print(f"[{how_far(root, settings, stages)}] done  {name}", flush=True)
+            if not stage.parameters:  # it makes tables or figures of what others have made
+                report_so_far(root)
             return
     raise VqadError(f"no stage {name} in the last run; see data/derived/run.mk")
 

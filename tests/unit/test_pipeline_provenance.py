@@ -17,7 +17,7 @@ from vqad_lib.errors import VqadError
 from vqad_lib.files import read_json, write_json
 from vqad_lib.pipeline.graph import expand
 from vqad_lib.pipeline.notebooks import code_revision
-from vqad_lib.pipeline.provenance import PACKAGES, made_by, write_provenance
+from vqad_lib.pipeline.provenance import PACKAGES, made_by, report_so_far, write_provenance
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = {"profile": "tiny", "dataset": "synthetic", "data_root": "", "seed": "5", "perceptual": "random"}
@@ -139,6 +139,20 @@ def test_new_module_counts_as_a_change_whatever_git_shows_the_user(root):
     (root / "vqad_lib").mkdir(exist_ok=True)
     (root / "vqad_lib" / "new.py").touch()
     assert code_revision(root).endswith("not committed")
+
+
+def test_page_is_there_once_a_table_is(root):
+    shutil.copy(REPOSITORY / "notebooks" / "notebooks.yaml", root / "notebooks")
+    manifests, results = (root / place / "tiny" / "synthetic" for place in ("data/derived", "reports"))
+    (manifests / "manifests" / "00_data.json").rename(manifests / "00_data.json")
+    report_so_far(root)
+    assert not results.exists(), "no stage that makes a table has ended"
+    (manifests / "00_data.json").rename(manifests / "manifests" / "00_data.json")
+    report_so_far(root)
+    assert sorted(path.name for path in results.iterdir() if path.is_file()) == ["index.html", "summary.csv"]
+    page = (results / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"<p> ?1/\d\d \S+, about \S+ left when", page)
+    assert "08_seconds_per_image" in page
 
 
 def test_makers_are_found_with_and_without_parameters():

@@ -339,3 +339,21 @@ def test_shapes_are_compared_by_factors():
     first, second = (re.findall(r"<td[^>]*>(.*?)</td>", row) for row in html.split("</tr>")[1:3])
     assert first == ["x", *["128", "128", "×1"] * 2, "3", "3", "×1"]
     assert second == ["Conv2D", *["128", "64", "÷2"] * 2, "64", "128", "×2"]
+
+
+def test_page_of_a_run_that_goes_on_leaves_out_what_is_to_come(run):
+    """Of a table that an earlier run has left, not even the file is read."""
+    (run["reports"] / "tables" / "table_06.csv").write_text("no table")
+    run |= {
+        "to_come": ["06_results", "08_seconds"],
+        "provenance": PROVENANCE | {"so_far": " 3/30 2:10, about 5:00 left"},
+    }
+    content, page = read(run)
+    assert "3/30 2:10, about 5:00 left when the last notebook ended" in page.text
+    assert "06_results, 08_seconds" in page.text
+    assert content.count("3/30") == 1
+    assert 'id="figure_12"' in content
+    assert page.text.count("not made in this run; 06_results makes it") == 1
+    summary = pd.read_csv(run["reports"] / "summary.csv")
+    assert len(summary) > 100
+    assert summary["difference"].isna().all()

@@ -43,7 +43,7 @@ def forget_stale(root: Path, stages: list[Stage], settings: dict[str, str]) -> N
     by_name, wanted, digest_of = {stage.name: stage for stage in stages}, {}, _inputs_digests(root, settings)
     table = notebook_table(root)
     for name in TopologicalSorter({stage.name: stage.needs for stage in stages}).static_order():
-        stage, path = by_name[name], _manifest(root, settings, name)
+        stage, path = by_name[name], manifest(root, settings, name)
         wanted[name] = digest_of(stage, wanted)
         there = [(root / output).exists() for output in _outputs(stage, settings, table[stage.notebook])]
         if path.exists() and not (read_json(path)["inputs"] == wanted[name] and all(there)):
@@ -56,8 +56,8 @@ def run_stage(root: Path, stage: Stage) -> None:
     Raises:
         VqadError: the notebook failed; the message is the error's own, and where the failed notebook is kept.
     """
-    settings, path = last_run(root), _manifest(root, last_run(root), stage.name)
-    needed = {name: read_json(_manifest(root, settings, name))["inputs"] for name in stage.needs}
+    settings, path = last_run(root), manifest(root, last_run(root), stage.name)
+    needed = {name: read_json(manifest(root, settings, name))["inputs"] for name in stage.needs}
     inputs = _inputs_digests(root, settings)(stage, needed)
     outputs = _outputs(stage, settings, notebook_table(root)[stage.notebook])
     path.unlink(missing_ok=True)
@@ -71,11 +71,12 @@ def run_stage(root: Path, stage: Stage) -> None:
     if missing:
         raise VqadError(f"{stage.name} ended without writing {', '.join(missing)}")
     seconds = round(time.time() - started, 1)
-    manifest = {"inputs": inputs, "outputs": outputs, "seconds": seconds, "code": revision, "run": settings["started"]}
-    write_json(path, manifest)
+    record = {"inputs": inputs, "outputs": outputs, "seconds": seconds, "code": revision, "run": settings["started"]}
+    write_json(path, record)
 
 
-def _manifest(root: Path, settings: dict[str, str], name: str) -> Path:
+def manifest(root: Path, settings: dict[str, str], name: str) -> Path:
+    """What says that a stage of a run has ended, and with what."""
     return root / "data" / "derived" / settings["results"] / "manifests" / f"{name}.json"
 
 
@@ -222,7 +223,7 @@ def how_far(root: Path, settings: dict[str, str], stages: list[Stage]) -> str:
     took = {}
     for name in planned:
         with contextlib.suppress(VqadError):  # it is not there
-            took[name] = read_json(_manifest(root, settings, name))["seconds"]
+            took[name] = read_json(manifest(root, settings, name))["seconds"]
     done, total = sum(planned[name] for name in took), sum(planned.values())
     trust = total / 20  # in the profile: the first stages are quick, and say little about this machine
     expected = configured(settings["profile"]).expected_minutes * 60 * jobs / sum(of_first_seed)

@@ -3,6 +3,7 @@
 import itertools
 import platform
 import re
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vqad_lib.experiment.run import configured, last_run
 from vqad_lib.files import known_by_content, read_json, usable_cores, write_json
 from vqad_lib.losses.pretrained import HED_FILE, weights_label
 from vqad_lib.pipeline.graph import Stage, notebook_table, stages_by_target
+from vqad_lib.pipeline.notebooks import how_far, manifest
 from vqad_lib.reporting.report import build_report
 
 PACKAGES = (
@@ -27,18 +29,37 @@ def report(root: Path) -> Path:
     Raises:
         VqadError: there was no run, or a stage of it has not ended.
     """
-    settings = last_run(root)
-    stages = stages_by_target(root, settings)
+    stages = stages_by_target(root, last_run(root))
     facts = write_provenance(root, [stage.name for stage in stages["paper"]])
-    page = build_report(
-        reports=root / "reports" / settings["results"],
-        figures=root / "figures" / settings["results"],
-        notebooks=[stage.name for stage in stages["paper"] if not stage.replicate],
-        provenance={key: value for key, value in facts.items() if key != "stages"},
-        made_by=made_by(list(itertools.chain(*stages.values())), notebook_table(root)),
-    )
+    page = _write_page(root, stages, facts)
     print(f"report    {page.relative_to(root)}")
     return page
+
+
+def report_so_far(root: Path) -> None:
+    """Write index.html of a run that goes on, if a table or figure is there; its provenance.json is not written.
+
+    What stages that have not ended will make is left out, though an earlier run may have left it. So is the machine,
+    for to ask torch about it takes seconds.
+    """
+    settings = last_run(root)
+    stages = stages_by_target(root, settings)
+    ended = [stage.name for stage in stages["paper"] if manifest(root, settings, stage.name).exists()]
+    if set(ended).intersection(made_by(stages["paper"], notebook_table(root)).values()):
+        facts = _facts(root, ended, {}) | {"so_far": how_far(root, settings, stages["paper"])}
+        _write_page(root, stages, facts, to_come=[stage for stage in stages["paper"] if stage.name not in ended])
+
+
+def _write_page(root: Path, stages: dict[str, list[Stage]], facts: dict, *, to_come: Sequence[Stage] = ()) -> Path:
+    results = last_run(root)["results"]
+    return build_report(
+        reports=root / "reports" / results,
+        figures=root / "figures" / results,
+        notebooks=[stage.name for stage in stages["paper"] if not stage.replicate and stage not in to_come],
+        provenance={key: value for key, value in facts.items() if key != "stages"},
+        made_by=made_by(list(itertools.chain(*stages.values())), notebook_table(root)),
+        to_come=[stage.name for stage in to_come],
+    )
 
 
 def write_provenance(root: Path, stages: list[str]) -> dict:
@@ -57,29 +78,33 @@ def write_provenance(root: Path, stages: list[str]) -> dict:
         VqadError: a stage has no manifest, or the file cannot be written.
     """
     settings = last_run(root)
-    profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
-    weights = profile.gan.perceptual_weights
-    manifests = root / "data" / "derived" / settings["results"] / "manifests"
-    if missing := [stage for stage in stages if not (manifests / f"{stage}.json").exists()]:
+    if missing := [stage for stage in stages if not manifest(root, settings, stage).exists()]:
         raise VqadError(
             f"of the last run {missing[0]} has not ended, nor {len(missing) - 1} others; go on with make paper"
         )
-    records = {stage: read_json(manifests / f"{stage}.json") for stage in stages}
+    provenance = _facts(root, stages, machine())
+    write_json(root / "reports" / settings["results"] / "provenance.json", provenance)
+    return provenance
+
+
+def _facts(root: Path, stages: list[str], of_machine: dict[str, object]) -> dict:
+    settings = last_run(root)
+    profile = configured(settings["profile"], seed=settings["seed"], perceptual=settings["perceptual"])
+    weights = profile.gan.perceptual_weights
+    records = {stage: read_json(manifest(root, settings, stage)) for stage in stages}
     revisions, runs = ({record[key] for record in records.values()} for key in ("code", "run"))
     minutes = sum(record["seconds"] for record in records.values()) / 60
-    provenance = {
+    return {
         **{key: settings[key] for key in ("profile", "dataset")},
         "perceptual": weights_label(f"LPIPS {profile.gan.perceptual_network}", weights),
         "perceptual_weights": HED_FILE if weights == "hed" else known_by_content(weights),  # a file's SHA-256
         "seeds": [profile.seed + i for i in range(int(settings.get("seeds", 1)))],
-        **machine(),
+        **of_machine,
         "time": f"{minutes:.1f} min for all notebooks together, in {len(runs)} run(s)",
         "code": f"vqad {__version__}, revision {', '.join(sorted(revisions))}",
         "data_digest": settings["data_digest"],
         "stages": {stage: {"seconds": record["seconds"]} for stage, record in records.items()},
     }
-    write_json(root / "reports" / settings["results"] / "provenance.json", provenance)
-    return provenance
 
 
 def machine() -> dict[str, object]:

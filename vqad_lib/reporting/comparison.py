@@ -145,12 +145,13 @@ def overview(tables: Path) -> list[Column]:
     )
 
 
-def comparison_rows(table: int, folder: Path) -> DataFrame:
+def comparison_rows(table: int, folder: Path, *, made: bool = True) -> DataFrame:
     """The rows of summary.csv for one table: one for each number that the paper prints.
 
     Args:
         table: 1-27.
         folder: reports/<profile>/<data set>/tables.
+        made: whether our table counts if it is there.
 
     Returns:
         table, row, column, reported, ours_paper_metrics, ours_held_out, difference (ours by the paper's metrics minus
@@ -158,7 +159,7 @@ def comparison_rows(table: int, folder: Path) -> DataFrame:
     """
     paper = reported(table).drop(columns="component", errors="ignore").rename(index=row_name)
     name = f"table_{table:02d}"
-    ours = load_table(folder, name) if (folder / f"{name}.csv").exists() else DataFrame()
+    ours = load_table(folder, name) if made and (folder / f"{name}.csv").exists() else DataFrame()
     if table in (1, 2) and len(ours):  # line by line, for the same component stands on several lines
         ours = ours[ours["paper_height"].notna()].reset_index(drop=True)
     else:

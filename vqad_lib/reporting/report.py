@@ -6,6 +6,7 @@ random numbers, so the same inputs give the same bytes.
 
 import os
 import re
+from collections.abc import Sequence
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,13 @@ _SUFFIX_TITLES = {"_official": "scheme official", "_curves": "ROC and precision-
 
 
 def build_report(
-    *, reports: Path, figures: Path, notebooks: list[str], provenance: dict[str, Any], made_by: dict[str, str]
+    *,
+    reports: Path,
+    figures: Path,
+    notebooks: list[str],
+    provenance: dict[str, Any],
+    made_by: dict[str, str],
+    to_come: Sequence[str] = (),
 ) -> Path:
     """Write reports/<profile>/<data set>/index.html and summary.csv.
 
@@ -37,6 +44,7 @@ def build_report(
         notebooks: names of the executed notebooks, without ending, in order; those that are not there are left out.
         provenance: run facts for people, shown in their order. Values may be text, numbers, lists or mappings.
         made_by: name of a table or figure, "table_06" or "leak" -> name of the executed notebook.
+        to_come: names of executed notebooks that a run still waits for; what they make is left out.
 
     Returns:
         The page's path.
@@ -47,7 +55,8 @@ def build_report(
     tables = reports / "tables"
     there = {path.stem: f"notebooks/{path.name}" for path in (reports / "notebooks").glob("*.ipynb")}
     links = {name: {"name": name, "href": there.get(name, "")} for name in [*notebooks, *made_by.values()]}
-    bodies = _bodies(tables, figures, reports)
+    left_out = {name for name, notebook in made_by.items() if notebook in to_come}
+    bodies = _bodies(tables, figures, reports, left_out)
     for key, found in bodies.items():
         for body in found:
             body["notebook"] = links.get(made_by.get(body["name"], made_by.get(key)))
@@ -58,15 +67,17 @@ def build_report(
         entries.append(entry | {"bodies": bodies.pop(key, []), "notebook": links.get(made_by.get(key))})
     others = sorted(bodies, key=[*descriptions(), *bodies].index)
     extras = [{"key": key, "title": described(key).title, "bodies": bodies[key]} for key in others]
-    summary = pd.concat([comparison_rows(number, tables) for number in TABLE_NUMBERS])
+    rows = (comparison_rows(n, tables, made=f"table_{n:02d}" not in left_out) for n in TABLE_NUMBERS)
+    summary = pd.concat(list(rows))
     page = page_template("report.html.j2").render(
         profile=provenance.get("profile", reports.name),
         facts=provenance,
         entries=entries,
         groups=[(title, list(of_title)) for title, of_title in groupby(entries, lambda entry: entry["caption"].group)],
         extras=extras,
-        overview=overview(tables),
-        leak=_leak(tables),
+        overview=[] if "table_06" in left_out else overview(tables),
+        leak={} if "leak" in left_out else _leak(tables),
+        to_come=to_come,
         notebooks=[links[name] for name in notebooks if links[name]["href"]],
         closest=_agreement(summary),
     )
@@ -75,8 +86,11 @@ def build_report(
     return reports / "index.html"
 
 
-def _bodies(tables: Path, figures: Path, reports: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every table and figure by where it stands: under "table_06" that one, then table_06_official."""
+def _bodies(tables: Path, figures: Path, reports: Path, left_out: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Every table and figure by where it stands: under "table_06" that one, then table_06_official.
+
+    Those that are `left_out`, or belong to one that is, are not read: they may be old, or about to be written.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for path in [*sorted(figures.glob("*.png")), *sorted(tables.glob("*.csv"))]:
         papers = re.match(r"(table|figure)_(\d\d)(?=_|$)", path.stem)
@@ -87,6 +101,8 @@ def _bodies(tables: Path, figures: Path, reports: Path) -> dict[str, list[dict[s
             variant = _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " "))
         elif path.stem.startswith("training_"):
             key, variant = "training", described(path.stem).title
+        if {key, path.stem} & left_out:
+            continue
         fold = bool(variant) and (path.suffix == ".csv" or key == "training")
         body = page_body(path, reports, alt=described(path.stem).alt_text, table=number, variant=variant, fold=fold)
         found.setdefault(key, []).append(body)
