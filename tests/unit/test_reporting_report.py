@@ -12,6 +12,7 @@ from vqad_lib.analysis.runtime import METHODS
 from vqad_lib.errors import VqadError
 from vqad_lib.experiment.run import RunInfo
 from vqad_lib.paper import reported
+from vqad_lib.reporting.answers import answers
 from vqad_lib.reporting.comparison import comparison_rows, difference_text, key_column, page_table
 from vqad_lib.reporting.report import build_report, page_template
 from vqad_lib.reporting.tables import beside_paper, beside_paper_shapes, load_table, save_table
@@ -98,7 +99,7 @@ def test_every_table_and_figure_in_order(run):
     assert list(links) == wanted
     assert page.text.count("not made in this run") == 45 - 2
     assert len(set(page.ids)) == len(page.ids)
-    assert "2 of 45" in page.text
+    assert "numbers: 2 of 45 made." in " ".join(page.text.split())
 
 
 def test_offline_and_without_scripts(run):
@@ -173,13 +174,36 @@ def test_overview_and_leak_stand_first(run):
     assert rows[0] == ["Sample-wise detection · VP", "0.942", "0.950", "+0.008", "0.710"]
     assert rows[3] == ["Sample-wise detection · GT", "0.994", "0.950", "−0.044", "0.740"]
     assert rows[4] == ["No model · nearest training frame", "–", "0.995", "–", "0.670"]
-    assert "has AUROC 0.999 there, and 0.672 on scheme official" in " ".join(page.text.split())
+    assert "with no model at all, has AUROC 0.999." in " ".join(page.text.split())
 
 
-def test_no_leak_no_warning(run):
-    leak = DataFrame({"scheme": ["paper"], "auroc": [0.8]})
-    save_table(leak, "leak", labels=LABELS, folder=run["reports"] / "tables")
-    assert "leaks" not in read(run)[1].text
+def test_three_questions_are_answered_from_the_tables(tmp_path):
+    summary = DataFrame({"column": ["f1", "auc", "auc", "height"], "difference": [0.01, -0.05, 0.3, 64]})
+    leak = DataFrame({"scheme": ["paper", "official"], "auroc": [0.9986, 0.6716]})
+    models = DataFrame({"model": ["VP", "GT", "nearest training frame"], "auroc": [0.7, 0.8, 0.6716]})
+    models = models.assign(auroc_low=[0.51, 0.62, 0.4], auroc_high=[0.84, 0.93, 0.99])
+    claim = DataFrame(
+        {"verdict": ["better", "undecided", "worse", "undecided"], "scheme": ["official"] * 3 + ["paper"]}
+    )
+    assert answers(tmp_path, summary[3:], set()) == {}, "there is nothing to say yet"
+    for name, frame in {"leak": leak, "table_06_official": models, "claim_1_codebook": claim}.items():
+        save_table(frame, name, labels=LABELS, folder=tmp_path)
+    replicates, leaks, result = answers(tmp_path, summary, set()).values()
+    assert replicates.endswith("2 of 3 of its F1 and AUC scores come out within 0.05, half of them within 0.050.")
+    assert leaks.startswith("It leaks: test frames of scheme paper lie between")
+    assert leaks.endswith("0.999.")
+    assert "0.700 to 0.800 by model, with intervals from 0.51 to 0.93; the nearest training frame has 0.672." in result
+    assert "Of the 3 comparisons behind" in result
+    assert result.endswith("1 are for a claim, 1 against it, and 1 undecided.")
+    assert list(answers(tmp_path, summary, {"leak", "table_06"})) == ["Does it replicate?"]
+
+
+def test_folders_have_no_clips_and_sound_splits_no_leak(tmp_path):
+    nothing = DataFrame({"column": [], "difference": []})
+    for auroc, said in ((0.8, {}), (0.95, {"What is wrong with the measurement?"})):
+        save_table(DataFrame({"scheme": ["paper"], "auroc": [auroc]}), "leak", labels=LABELS, folder=tmp_path)
+        assert answers(tmp_path, nothing, set()).keys() == set(said)
+    assert "of one set" in answers(tmp_path, nothing, set()).popitem()[1]
 
 
 def test_banner_only_for_random_weights(run):

@@ -14,13 +14,13 @@ from typing import Any
 import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
-from pandas import DataFrame, Series
 from PIL import Image
 
 from vqad_lib.errors import VqadError
 from vqad_lib.files import write_text
 from vqad_lib.models.registry import AUTOENCODERS, PRIORS
 from vqad_lib.paper import FIGURE_NUMBERS, TABLE_NUMBERS, Description, caption, descriptions
+from vqad_lib.reporting.answers import answers
 from vqad_lib.reporting.comparison import comparison_rows, overview, page_table
 from vqad_lib.reporting.tables import labels_of, load_notes, load_table
 
@@ -65,6 +65,7 @@ def build_report(
         key, text = f"{kind}_{number:02d}", caption(kind, number)
         entry = {"key": key, "title": f"{kind.capitalize()} {number}", "caption": text}
         entries.append(entry | {"bodies": bodies.pop(key, []), "notebook": links.get(made_by.get(key))})
+    picture = next(iter(bodies.get("one_frame", [])), None)
     others = sorted(bodies, key=[*descriptions(), *bodies].index)
     extras = [{"key": key, "title": described(key).title, "bodies": bodies[key]} for key in others]
     rows = (comparison_rows(n, tables, made=f"table_{n:02d}" not in left_out) for n in TABLE_NUMBERS)
@@ -76,10 +77,10 @@ def build_report(
         groups=[(title, list(of_title)) for title, of_title in groupby(entries, lambda entry: entry["caption"].group)],
         extras=extras,
         overview=[] if "table_06" in left_out else overview(tables),
-        leak={} if "leak" in left_out else _leak(tables),
+        answers=answers(tables, summary, left_out),
+        picture=picture,
         to_come=to_come,
         notebooks=[links[name] for name in notebooks if links[name]["href"]],
-        closest=_agreement(summary),
     )
     write_text(reports / "summary.csv", summary.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     write_text(reports / "index.html", page)
@@ -107,26 +108,6 @@ def _bodies(tables: Path, figures: Path, reports: Path, left_out: set[str]) -> d
         body = page_body(path, reports, alt=described(path.stem).alt_text, table=number, variant=variant, fold=fold)
         found.setdefault(key, []).append(body)
     return found
-
-
-def _leak(tables: Path) -> dict[str, str]:
-    """AUROC of the nearest training frame by scheme, {"paper": "0.999", "official": "0.672"}, from leak.csv.
-
-    Nothing ({}) where there is no such table, or where scheme paper does not leak (AUROC below 0.9).
-    """
-    if not (tables / "leak.csv").exists():
-        return {}
-    frame = load_table(tables, "leak")
-    leak = frame.set_index("scheme").get("auroc", Series(dtype=float)).dropna()
-    return {name: f"{value:.3f}" for name, value in leak.items()} if leak.get("paper", 0.0) >= 0.9 else {}
-
-
-def _agreement(summary: DataFrame) -> dict[str, Any]:
-    """How many of the paper's scores have one of ours beside them, and how close those are."""
-    scores = summary[summary["column"].isin(["f1", "auc"])]
-    gaps = scores["difference"].dropna().abs()
-    near = {"within": int((gaps <= 0.05).sum()), "median": f"{gaps.median():.3f}"}
-    return {"reported": len(scores), "compared": len(gaps)} | near
 
 
 def described(name: str) -> Description:

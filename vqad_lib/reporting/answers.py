@@ -1,0 +1,82 @@
+"""What a report says first: does the paper replicate, what is wrong with its measurement, what is the honest result."""
+
+from collections.abc import Set
+from pathlib import Path
+
+import pandas as pd
+from pandas import DataFrame, Series
+
+from vqad_lib.reporting.tables import load_table
+
+_LEAKS_ABOVE = 0.9  # AUROC of the nearest training frame
+_FOR_A_CLAIM = ["better", "as good"]  # of the verdicts of `analysis.claims`
+
+
+def answers(tables: Path, summary: DataFrame, left_out: Set[str]) -> dict[str, str]:
+    """Three questions, each with an answer whose numbers are read from the tables; none where a table is missing.
+
+    Args:
+        tables: reports/<profile>/<data set>/tables.
+        summary: of `comparison_rows`, all tables.
+        left_out: names of tables not to be read.
+    """
+    names = {path.stem for path in tables.glob("*.csv")}
+    there = {name: load_table(tables, name) for name in sorted(names - left_out) if name.startswith(("leak", "claim_"))}
+    if "table_06" not in left_out and "table_06_official" in names:
+        there["official"] = load_table(tables, "table_06_official")
+    given = {
+        "Does it replicate?": _agreement(summary),
+        "What is wrong with the measurement?": _leak(there),
+        "What is the honest result?": _result(there),
+    }
+    return {question: answer for question, answer in given.items() if answer}
+
+
+def _agreement(summary: DataFrame) -> str:
+    """How many of the paper's scores have one of ours beside them, and how close those are."""
+    gaps = summary.loc[summary["column"].isin(["f1", "auc"]), "difference"].dropna().abs()
+    if not len(gaps):
+        return ""
+    return (
+        f"By the paper’s metrics on the paper’s split, {(gaps <= 0.05).sum()} of {len(gaps)} of its F1 and AUC scores "
+        f"come out within 0.05, half of them within {gaps.median():.3f}."
+    )
+
+
+def _nearest(there: dict[str, DataFrame]) -> Series:
+    """AUROC of the distance to the nearest training frame, by scheme."""
+    frame = there.get("leak", DataFrame({"scheme": []})).set_index("scheme")
+    return frame.get("auroc", Series(dtype=float)).dropna()
+
+
+def _leak(there: dict[str, DataFrame]) -> str:
+    nearest = _nearest(there)
+    if nearest.get("paper", 0.0) < _LEAKS_ABOVE:
+        return ""
+    why = "It leaks: its test and training images are of one set."
+    if "official" in nearest:
+        why = "It leaks: test frames of scheme paper lie between training frames of the same clips."
+    return f"{why} The distance to the nearest training frame, with no model at all, has AUROC {nearest['paper']:.3f}."
+
+
+def _result(there: dict[str, DataFrame]) -> str:
+    """Of scheme official, whose test clips are never trained on."""
+    if not {"model", "auroc", "auroc_low", "auroc_high"} <= set(there.get("official", ())):
+        return ""
+    of_models = there["official"][~there["official"]["model"].str.startswith("nearest")]
+    lowest, highest = of_models.min(numeric_only=True), of_models.max(numeric_only=True)
+    text = (
+        "On clips that no network has seen (scheme official), sample-wise detection has AUROC "
+        f"{lowest['auroc']:.3f} to {highest['auroc']:.3f} by model, "
+        f"with intervals from {lowest['auroc_low']:.2f} to {highest['auroc_high']:.2f}"
+    )
+    nearest = _nearest(there).get("official")
+    text += f"; the nearest training frame has {nearest:.3f}." if nearest else "."
+    claims = [table.query("scheme == 'official'") for name, table in there.items() if name.startswith("claim_")]
+    verdicts = pd.concat(claims)["verdict"] if claims else Series(dtype=str)
+    good, bad = verdicts.isin(_FOR_A_CLAIM).sum(), (verdicts == "worse").sum()
+    tally = (
+        f" Of the {len(verdicts)} comparisons behind the paper’s three claims {good} are for a claim, {bad} against "
+        f"it, and {len(verdicts) - good - bad} undecided."
+    )
+    return text + tally if len(verdicts) else text
