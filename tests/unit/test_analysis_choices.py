@@ -50,7 +50,7 @@ def scores(values: dict[str, list[float]], *, detector="light_pixel_wise", label
     )
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "workstation", "paper"])
 def test_choices_are_possible_in_every_profile(profile, run):
     """Each changes something, in keys that exist, to values that a network can be built from."""
     loaded: Profile = load_profile(REPOSITORY / "profiles" / f"{profile}.yaml")
@@ -163,7 +163,7 @@ def test_restoration_rules(run):
     np.testing.assert_allclose(found["unsmoothed"], (weights * residual.mean((2, 3, 4))).sum(1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "workstation", "paper"])
 def test_each_choice_about_restorations_changes_the_scores(profile, run):
     """Two sides that both do nothing would be no measurement; so each differs by more than rounding."""
     loaded = load_profile(REPOSITORY / "profiles" / f"{profile}.yaml")

@@ -86,13 +86,13 @@ def test_a_file_that_the_profile_names_stays_and_is_found_from_the_repository(tm
     assert configured("demo", perceptual=loaded.gan.perceptual_weights) == loaded
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "workstation", "paper"])
 @pytest.mark.parametrize("perceptual", ["", "imagenet", "hed", "random", "none", "vgg16.pth"])
 def test_stages_find_the_weights_that_were_chosen(monkeypatch, profile, perceptual):
     monkeypatch.setenv("VQAD_ROOT", str(REPOSITORY))
     chosen = configured(profile, perceptual=perceptual)
     assert configured(profile, perceptual=chosen.gan.perceptual_weights) == chosen
-    assert (chosen.gan.perceptual_network == "vgg") == (profile == "paper" or perceptual == "hed")
+    assert (chosen.gan.perceptual_network == "vgg") == (profile in ("workstation", "paper") or perceptual == "hed")
 
 
 def make_up_scores(run: Run, scheme: str) -> dict[str, pd.DataFrame]:
