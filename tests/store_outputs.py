@@ -14,8 +14,11 @@ from pathlib import Path
 
 import nbformat
 
+from vqad_lib.pipeline.contents import contents
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+FOLDER = REPOSITORY / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 STORED = REPOSITORY / "tests" / "stored_outputs"
 COMPARED = "# NBVAL_CHECK_OUTPUT"
 OF_A_RUN = {"profile", "dataset", "data_root", "seed", "perceptual", "latent_dim", "codebook_size"}
@@ -51,6 +54,8 @@ def store_shown(results: list[Path]) -> None:
                     output.execution_count = i
         nbformat.write(notebook, path)
         print(f"stored    {path.name}: {place.relative_to(REPOSITORY)}")
+    best = results[0].relative_to(REPOSITORY / "reports").as_posix()
+    nbformat.write(contents(REPOSITORY, best, FOLDER), FOLDER / "index.ipynb")
 
 
 def executed_like(own: list[nbformat.NotebookNode], stem: str, results: list[Path]) -> Iterator[tuple[Path, list]]:

@@ -107,6 +107,7 @@ def test_explore_in_a_browser(address):
         page = browser.new_page(viewport=WIDE_AND_TALL)
         page.set_default_timeout(START_S * 1000)
         page.goto(address)
+        page.get_by_role("link", name="30_explore").first.click()  # on the list of notebooks
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         page.get_by_text(re.compile(r"^Python 3 .*\| Idle$")).wait_for()  # before that, JupyterLab runs nothing
         cells = 6  # of the notebook, with the one that make lab puts in
@@ -130,6 +131,6 @@ def test_explore_in_a_browser(address):
         page.get_by_role("button", name="GT", exact=True).click()
         moved(third)
         assert page.evaluate(SPOILT) == []
-        shown = page.locator(".jp-Notebook").inner_text()
+        shown = page.locator(".jp-Notebook", has=page.locator(".jp-CodeCell")).inner_text()
         assert not re.search("model not found|error displaying", shown, re.IGNORECASE), shown
         assert "test frames of synthetic walkway" in shown

@@ -14,13 +14,14 @@ import pytest
 
 from vqad_lib.config import load_profile, section_digest_source
 from vqad_lib.models.registry import AUTOENCODERS, PRIORS
+from vqad_lib.pipeline.contents import contents
 from vqad_lib.pipeline.graph import expand, make_rules, notebook_table
 from vqad_lib.reporting.report import described
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "notebooks"
 STAGES = notebook_table(REPOSITORY)
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))  # but for the list of them
 COMMON = ["profile", "dataset", "data_root", "seed", "perceptual"]
 CHOICES = {
     "autoencoder": set(AUTOENCODERS),
@@ -137,6 +138,20 @@ def test_notebooks_are_to_be_read():
         sum(len(cell.source.split()) for cell in read(path).cells if cell.cell_type == "markdown") for path in NOTEBOOKS
     ]
     assert sorted(words)[len(words) // 2] >= 500, "the median"
+
+
+def test_index_lists_all_and_its_links_lead_somewhere():
+    """It is what `contents` writes; minutes and pictures are of whatever run it was written for."""
+    index = read(FOLDER / "index.ipynb")
+    assert {cell.cell_type for cell in index.cells} == {"markdown"}
+    text = "\n".join(cell.source for cell in index.cells)
+    links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert [link for link in links if not (FOLDER / link).exists()] == []
+    assert {path.name for path in NOTEBOOKS} <= set(links)
+    fresh = contents(REPOSITORY, "none/none", FOLDER)
+    questions = [re.findall(r"\) \| ([^|]+) \|", cells[1].source) for cells in (index.cells, fresh.cells)]
+    assert questions[0] == questions[1]
+    assert len(questions[0]) == len(NOTEBOOKS)
 
 
 @each_notebook

@@ -19,7 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def root(tmp_path: Path) -> Path:
     """A checkout with the explorer's notebook, as it is committed, and nothing run."""
     (tmp_path / "notebooks").mkdir()
-    shutil.copy(REPOSITORY / "notebooks" / "30_explore.ipynb", tmp_path / "notebooks")
+    for name in ("30_explore.ipynb", "notebooks.yaml"):
+        shutil.copy(REPOSITORY / "notebooks" / name, tmp_path / "notebooks")
     return tmp_path
 
 
@@ -78,6 +79,24 @@ def test_it_is_said_that_no_run_has_the_settings(root, monkeypatch, capsys, seed
     monkeypatch.setattr(os, "execv", lambda *_: None)
     lab.start_lab(root, {"seed": seed}, [])
     assert ("note      no run has just these settings; " in capsys.readouterr().out) is said
+
+
+def test_first_page_is_of_the_last_run_and_leads_to_the_copy(root):
+    ran(root, "demo", "synthetic", seed="7", at=300)
+    stages = {"30_explore": {"seconds": 30}, "30_explore_twice": {"seconds": 60}, "30_explored": {"seconds": 999}}
+    write_json(root / "reports" / "demo" / "synthetic" / "provenance.json", {"stages": stages, "hardware": "an abacus"})
+    copy = lab.working_copy(root, {"profile": "demo"})
+    page = lab.first_page(root, {"profile": "demo", "seed": "7"}, copy)
+    about, table = (cell.source for cell in nbformat.read(page, as_version=4).cells)
+    assert f"[30_explore]({copy.name})" in about
+    assert "profile `demo`, data `synthetic`, an abacus" in about
+    assert "| [30_explore](../../../notebooks/30_explore.ipynb) | What happens if the threshold moves? |" in table
+    assert table.endswith("| 1.5, 2 times |")
+
+
+def test_first_page_where_nothing_was_run(root):
+    about = nbformat.read(lab.first_page(root, {}, root / "x.ipynb"), as_version=4).cells[0].source
+    assert "not yet at an end" in about
 
 
 def test_the_copy_has_the_settings_and_no_outputs(root):

@@ -1,7 +1,7 @@
 """What `make lab` and `make bench` do: notebooks 30 and 20, set to the last run, apart from the stages of `make paper`.
 
-JupyterLab opens a copy, for it saves what it shows: in the notebook itself that would be a change of a committed file,
-and the stored outputs that the tests compare with would be gone.
+JupyterLab opens a list of all notebooks, which leads to the explorer: to a copy, for JupyterLab saves what it shows,
+which in the notebook itself would be a change of a committed file.
 """
 
 import json
@@ -9,10 +9,13 @@ import os
 import sys
 from pathlib import Path
 
+import nbformat
+
 from vqad_lib.config import Profile
 from vqad_lib.experiment.digests import digest
 from vqad_lib.experiment.run import Run, absolute, configured, load_frames
 from vqad_lib.files import read_json, write_text
+from vqad_lib.pipeline.contents import COMMITTED, contents
 from vqad_lib.pipeline.notebooks import execute_notebook
 
 LAB, BENCH = "30_explore", "20_benchmarks"
@@ -38,7 +41,7 @@ def start_lab(root: Path, given: dict[str, str], options: list[str]) -> None:
         print("note      pictures of this profile are noise; make paper PROFILE=demo makes better ones", flush=True)
     elif not any(parameters.items() <= run.items() for run in _runs(root)):
         print("note      no run has just these settings; the notebook names the make paper that it needs", flush=True)
-    line = command(root, working_copy(root, parameters), options)
+    line = command(root, first_page(root, parameters, working_copy(root, parameters)), options)
     os.execv(line[0], line)
 
 
@@ -104,7 +107,7 @@ def working_copy(root: Path, parameters: dict[str, str]) -> Path:
     A copy that is there stays as it was saved, but for controls, which show an error without the kernel that made them.
     Another version of the notebook gets a copy of its own.
     """
-    import nbformat  # seconds to import, as is papermill
+    # seconds to import
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
@@ -122,6 +125,16 @@ def working_copy(root: Path, parameters: dict[str, str]) -> Path:
         cell.outputs, cell.execution_count = (kept, cell.execution_count) if saved else ([], None)
     write_text(copy, nbformat.writes(notebook))
     return copy
+
+
+def first_page(root: Path, parameters: dict[str, str], explore: Path) -> Path:
+    """index.ipynb below data/derived/lab, anew: of the last run with these parameters, else of committed results."""
+    runs = [run["results"] for run in _runs(root) if parameters.items() <= run.items()]
+    page = root / "data" / "derived" / "lab" / "index.ipynb"
+    results = [*reversed(runs), *(results for results in COMMITTED if (root / "reports" / results).exists())]
+    notebook = contents(root, (results or COMMITTED)[0], page.parent, explore=explore)
+    write_text(page, nbformat.writes(notebook))
+    return page
 
 
 def command(root: Path, notebook: Path, options: list[str]) -> list[str]:
