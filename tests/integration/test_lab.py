@@ -122,14 +122,17 @@ def test_explore_in_a_browser(address):
             return page.locator(PICTURE).get_attribute("src")
 
         first = moved("")
-        frames = page.locator(".widget-dropdown select")
+        frames = page.locator(".vqad-frame select")
         frames.select_option(index=0 if frames.evaluate("e => e.selectedIndex") else 1)
         second = moved(first)
-        handle = page.locator(".widget-slider .noUi-handle")
+        handle = page.locator(".widget-slider .noUi-handle").first  # of the percentile
         handle.press("PageDown")
         third = moved(second)
         page.get_by_role("button", name="GT", exact=True).click()
-        moved(third)
+        fourth = moved(third)
+        page.locator(".widget-image").nth(2).wait_for()
+        page.locator(".jupyter-button[title*='/']").nth(2).click()  # beneath a thumbnail
+        moved(fourth)
         assert page.evaluate(SPOILT) == []
         shown = page.locator(".jp-Notebook", has=page.locator(".jp-CodeCell")).inner_text()
         assert not re.search("model not found|error displaying", shown, re.IGNORECASE), shown
