@@ -14,7 +14,7 @@ from PIL import Image
 from vqad_lib.errors import VqadError
 from vqad_lib.experiment.run import RunInfo
 from vqad_lib.models.registry import COMBINATIONS
-from vqad_lib.reporting.figures import COLOURS, save_figure, use_style
+from vqad_lib.reporting.figures import COLOURS, compact, save_figure, use_style
 from vqad_lib.reporting.grids import frame_sheet, image_grid, largest_residual
 from vqad_lib.reporting.plots import score_histograms
 
@@ -240,3 +240,16 @@ def test_histograms_of_one_value_and_four_models():
 def test_models_that_meet_have_colours_of_their_own():
     assert len({COLOURS[name] for name in (*COMBINATIONS.values(), "VQ-VAE", "VQ-GAN")}) == len(COMBINATIONS) + 2
     assert (COLOURS["VP"], COLOURS["GT"]) == ("#56B4E9", "#D55E00"), "as in the committed results"
+
+
+def test_grey_pictures_get_a_palette_and_colour_maps_keep_their_colours(tmp_path):
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(0, 256, (60, 80, 1), dtype=np.uint8), 3, axis=2)
+    nearly = np.clip(grey.astype(int) + rng.integers(-3, 4, grey.shape), 0, 255).astype(np.uint8)
+    coloured = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    for pixels, mode, off_by in ((nearly, "P", 10), (coloured, "RGB", 0)):
+        Image.fromarray(pixels).convert("RGBA").save(tmp_path / "a.png")
+        compact(tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as image:
+            assert image.mode == mode
+            assert np.abs(np.asarray(image.convert("RGB")).astype(int) - pixels).max() <= off_by
