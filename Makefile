@@ -51,7 +51,7 @@ export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
 export VQAD_FIGURE_FORMATS = $(FORMATS)
 
-.PHONY: help paper results fidelity measured ablation ablated test smoke nbval check-resume lint data lab report bench clean lock notebooks
+.PHONY: help paper results fidelity measured ablation ablated test smoke nbval check-resume check-sizes lint data lab report bench clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -161,6 +161,10 @@ nbval: $(ENVIRONMENT)
 ## check-resume: make paper killed in training and scoring and gone on with, against an unbroken run (about 10 minutes)
 check-resume: $(ENVIRONMENT)
 	@VQAD_SLOW=1 $(OWN) pytest tests/integration/test_make_resume.py
+
+## check-sizes: a compiled step of each network at the paper's size, on this machine's CPU (minutes, 8 GB)
+check-sizes: $(ENVIRONMENT)
+	@VQAD_SLOW=1 $(OWN) pytest -v tests/integration/test_full_size.py
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
 SHOWN = $(wildcard reports/workstation/ucsd_ped2 reports/demo/ucsd_ped2)
