@@ -227,13 +227,15 @@ def test_provenance_is_escaped_and_shown(run):
 
 def test_table_and_figure_of_one_name_are_one_section(run):
     save_table(DataFrame({"scheme": ["paper"]}), "leak", labels=LABELS, folder=run["reports"] / "tables")
-    for name in ("leak", "training_vqgan_gpt2_paper"):
+    for name in ("leak", "training_vqgan_gpt2_paper", "look_01", "look_02"):
         Image.new("RGB", (80, 40)).save(run["figures"] / f"{name}.png")
     _, page = read(run)
     assert page.ids.count("leak") == 1
     assert len(set(page.ids)) == len(page.ids)
     assert "The leak: how near test frames are to training frames" in page.text
     assert "Training VQ-GAN GPT-2 paper" in page.text
+    assert page.ids.count("look") == 1
+    assert "Look 02" in page.text
     assert "Passes" in page.text
 
 

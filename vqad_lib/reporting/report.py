@@ -100,11 +100,11 @@ def _bodies(tables: Path, figures: Path, reports: Path, left_out: set[str]) -> d
             key, number = papers[0], int(papers[2])
             suffix = path.stem.removeprefix(key)
             variant = _SUFFIX_TITLES.get(suffix, suffix.strip("_").replace("_", " "))
-        elif path.stem.startswith("training_"):
-            key, variant = "training", described(path.stem).title
+        elif path.stem.startswith(("training_", "look_")):
+            key, variant = path.stem.split("_")[0], described(path.stem).title
         if {key, path.stem} & left_out:
             continue
-        fold = bool(variant) and (path.suffix == ".csv" or key == "training")
+        fold = bool(variant) and (path.suffix == ".csv" or key in ("training", "look"))
         body = page_body(path, reports, alt=described(path.stem).alt_text, table=number, variant=variant, fold=fold)
         found.setdefault(key, []).append(body)
     return found
