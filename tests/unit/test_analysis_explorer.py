@@ -23,6 +23,7 @@ from vqad_lib.detectors.scoring import Detectors
 from vqad_lib.errors import VqadError
 from vqad_lib.experiment.run import Run
 from vqad_lib.experiment.scores import write_scores
+from vqad_lib.files import write_json
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.models.prior import code_nll
@@ -59,7 +60,10 @@ def write_scores_of(explorer: Explorer) -> pd.DataFrame:
         split=explorer.splits, detector="pixel_wise", threshold_percentile=at, threshold_nats=1.0
     )
     tidy["score"] = np.arange(len(tidy)) / 100
-    write_scores(explorer.run.scores_path("paper", "vqvae", "pixelsnail"), tidy)
+    run = explorer.run
+    write_scores(run.scores_path("paper", "vqvae", "pixelsnail"), tidy)
+    settings = {"seed": "0", "perceptual": run.profile.gan.perceptual_weights, "data_digest": run.frames.digest}
+    write_json(run.root / "data" / "derived" / run.results / "run.json", settings)
     return tidy
 
 
@@ -78,7 +82,7 @@ def test_choices_by_clip_label_and_score(explorer):
     assert without_scores == explorer.choices()
     explorer._scores.clear()
     write_scores_of(explorer)
-    rows = list(explorer.choices(clip="Test002", label=0, order="highest score first").values())
+    rows = list(explorer.choices(clip="Test002", label="normal", order="highest score first").values())
     assert set(index["clip"].iloc[rows]) == {"Test002"}
     assert set(index["label"].iloc[rows]) == {0}
     assert rows == sorted(rows, reverse=True)
@@ -132,7 +136,7 @@ def test_a_combination_is_loaded_once(explorer, loaded):
 def test_scores_of_the_run_stand_beside_the_frame(explorer):
     look = explorer.look(row=30, model="VP", method="pixel_wise", percentile=80)
     titles = [axis.get_title() for axis in draw(explorer, look, model="VP", method="pixel_wise").axes]
-    assert "no scores yet; make paper makes them" in titles
+    assert "no scores of this run; make paper makes them" in titles
     explorer._scores.clear()
     tidy = write_scores_of(explorer)
     axes = draw(explorer, look, model="VP", method="pixel_wise").axes
@@ -191,7 +195,44 @@ def test_thumbnails_and_filters_pick_the_frame(explorer):
     button.click()
     assert frame.value == list(explorer.choices().values())[3]
     assert bytes(image.value).startswith(b"\x89PNG")
-    found(box, "frames").value = 0
+    found(box, "frames").value = "normal"
     found(box, "clip").value = "Test002"
-    assert [row for _, row in frame.options] == list(explorer.choices(clip="Test002", label=0).values())
+    assert [row for _, row in frame.options] == list(explorer.choices(clip="Test002", label="normal").values())
     assert explorer.run.frames.index["clip"].iloc[frame.value] == "Test002"
+
+
+def test_filters_keep_the_frame_where_they_can(explorer, monkeypatch):
+    looked = []
+    look = explorer.look
+    monkeypatch.setattr(explorer, "look", lambda **values: looked.append(values["row"]) or look(**values))
+    box = controls(explorer)
+    frame = found(box, "frame")
+    frame.value = chosen = list(explorer.choices(clip="Test002", label="anomalous").values())[1]
+    assert looked[-1] == chosen
+    for description, value in (("clip", "Test002"), ("frames", "anomalous"), ("clip", ""), ("frames", "all")):
+        found(box, description).value = value
+        assert frame.value == chosen
+    assert looked.count(chosen) == 1, "nothing is drawn again for a menu"
+    found(box, "clip").value = "Test001"
+    assert explorer.run.frames.index["clip"].iloc[frame.value] == "Test001"
+    found(box, "clip").value = "Test002"
+    assert explorer.run.frames.index["clip"].iloc[looked[-1]] == "Test002"
+
+
+def test_a_filter_that_nothing_passes_says_so(explorer, capsys):
+    explorer.run.frames.index.loc[explorer.run.frames.index["clip"] == "Test001", "label"] = 0
+    box = controls(explorer)
+    found(box, "clip").value = "Test001"
+    found(box, "frames").value = "anomalous"
+    assert found(box, "frame").value is None
+    assert capsys.readouterr().out.endswith("no such frames; take another clip, or all frames\n")
+    found(box, "frames").value = "all"
+    assert found(box, "frame").value is not None
+
+
+def test_scores_of_another_run_do_not_stand_beside_the_frame(explorer):
+    write_scores_of(explorer)
+    assert explorer.scores("VP", "pixel_wise") is not None
+    explorer._scores.clear()
+    write_json(explorer.run.root / "data" / "derived" / explorer.run.results / "run.json", {"seed": "1"})
+    assert explorer.scores("VP", "pixel_wise") is None

@@ -26,6 +26,7 @@ from vqad_lib.errors import VqadError
 from vqad_lib.experiment.networks import load_detectors
 from vqad_lib.experiment.run import Run
 from vqad_lib.experiment.scores import Selected, at_selected_threshold, load_scores
+from vqad_lib.files import read_json
 from vqad_lib.models.blocks import to_uint8
 from vqad_lib.models.prior import code_nll
 from vqad_lib.models.registry import COMBINATIONS
@@ -33,7 +34,9 @@ from vqad_lib.reporting.figures import COLOURS, subplots
 
 METHODS = [*RESTORATIONS, "regenerative"]
 ORDERS = ("anomalous first", "highest score first", "lowest score first")
+LABELS = {"all": (0, 1), "anomalous": (1,), "normal": (0,)}
 THUMBNAILS = 12
+NO_FRAME = -1
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Explorer:
         self,
         *,
         clip: str = "",
-        label: int | None = None,
+        label: str = "all",
         order: str = ORDERS[0],
         model: str = "VP",
         method: str = METHODS[0],
@@ -86,31 +89,45 @@ class Explorer:
 
         Args:
             clip: of this one alone; "" for all.
-            label: 0 for normal, 1 for anomalous ones alone.
+            label: "all", "normal" or "anomalous".
             order: one of `ORDERS`; by the scores of `model` and `method`, where there are any.
         """
         index, kinds = self.run.frames.index, frame_kinds(self.run.frames.index)
         kept = (self.splits == "test") & (index["clip"].isin([clip]) | (clip == ""))
-        rows = np.flatnonzero(kept & (index["label"].isin([label]) | (label is None)))
+        rows = np.flatnonzero(kept & index["label"].isin(LABELS[label]))
         scores = self.scores(model, method)
         by = -index["label"].to_numpy()[rows]
         if order != ORDERS[0] and scores is not None:
             of_image = scores.test.set_index("image_id")["score"]
-            by = of_image[index["image_id"].iloc[rows]].to_numpy() * (-1 if order == ORDERS[1] else 1)
+            of_rows = of_image.reindex(index["image_id"].iloc[rows]).to_numpy()  # those without one come last
+            by = of_rows * (-1 if order == ORDERS[1] else 1)
         rows = rows[np.argsort(by, kind="stable")]
         words = np.where(kinds != "", kinds, np.where(index["label"] == 1, "anomalous", "normal"))
         return {f"{words[row]} {index['image_id'].iloc[row]}": int(row) for row in rows}
 
     def scores(self, model: str, method: str) -> Selected | None:
-        """What `make paper` has scored, at the percentile that validation selects; None before that."""
+        """What `make paper` has scored, at the percentile that validation selects.
+
+        None before that, and where the last run had another seed, other weights of the perceptual network, or other
+        images.
+        """
         if (model, method) not in self._scores:
             autoencoder, prior = _networks(model)
             try:
+                self._check_run()
                 tidy = load_scores(self.run, autoencoder=autoencoder, prior=prior, scheme=self.scheme)
                 self._scores[model, method] = at_selected_threshold(self.run, tidy, method)
             except VqadError:
                 self._scores[model, method] = None
         return self._scores[model, method]
+
+    def _check_run(self) -> None:
+        """Raise a VqadError unless the scores that are there are this run's."""
+        run, profile = self.run, self.run.profile
+        settings = read_json(run.root / "data" / "derived" / run.results / "run.json")
+        mine = [str(profile.seed), profile.gan.perceptual_weights, run.frames.digest]
+        if [settings.get(key) for key in ("seed", "perceptual", "data_digest")] != mine:
+            raise VqadError(f"reports/{run.results} holds scores of another run")
 
     def detectors(self, model: str) -> tuple[Detectors, np.ndarray]:
         """The networks of a combination, and the NLLs of all validation codes, nats.
@@ -238,7 +255,7 @@ def _draw_scores(among: Axes, in_time: Axes, explorer: Explorer, look: Look, sco
     if scores is None:
         for axis in (among, in_time):
             axis.set_axis_off()
-        among.set_title("no scores yet; make paper makes them", fontsize=8)
+        among.set_title("no scores of this run; make paper makes them", fontsize=8)
         return
     test, index = scores.test, explorer.run.frames.index
     edges = np.histogram_bin_edges(test["score"], 30)
@@ -281,7 +298,7 @@ def controls(explorer: Explorer) -> ipywidgets.Widget:
     clips = sorted(explorer.run.frames.index["clip"][explorer.splits == "test"].unique())
     filters = {
         "clip": ipywidgets.Dropdown(options=[("all clips", ""), *((clip, clip) for clip in clips)], description="clip"),
-        "label": buttons(options=[("all", None), ("anomalous", 1), ("normal", 0)], description="frames"),
+        "label": buttons(options=list(LABELS), description="frames"),
         "order": ipywidgets.Dropdown(options=ORDERS, description="order"),
     }
     frame = ipywidgets.Dropdown(options=explorer.choices(), description="frame")
@@ -297,45 +314,57 @@ def controls(explorer: Explorer) -> ipywidgets.Widget:
         "step": ipywidgets.IntSlider(0, max=explorer.run.grid[0] * explorer.run.grid[1], description="step", **slider),
     }
     frame.add_class("vqad-frame")
-    sheet, last = ipywidgets.HBox(layout={"flex_flow": "row wrap"}), {}
+    row = ipywidgets.IntText(frame.value)  # what is looked at; the menu is empty, or at its first, while it is filled
+    sheet, last = ipywidgets.HBox(layout={"flex_flow": "row wrap"}), {"filling": False}
 
     def filtered(*_: object) -> None:
         given = {key: widget.value for key, widget in filters.items()}
         options = explorer.choices(**given, model=model.value, method=method.value)
-        sheet.children = [_thumbnail(explorer, name, row, frame) for name, row in [*options.items()][:THUMBNAILS]]
-        if frame.options != tuple(options.items()):
-            kept = frame.value if frame.value in options.values() else next(iter(options.values()), None)
-            with frame.hold_trait_notifications():
-                frame.options = [*options.items()]
-                frame.value = kept
+        sheet.children = [_thumbnail(explorer, name, at, row) for name, at in [*options.items()][:THUMBNAILS]]
+        last["filling"] = True
+        frame.options = [*options.items()]
+        last["filling"] = False
+        row.value = row.value if row.value in options.values() else next(iter(options.values()), NO_FRAME)
+        picked()
+
+    def picked(*_: object) -> None:
+        """The menu follows the frame, which a thumbnail may have changed."""
+        if row.value in dict(frame.options).values():
+            frame.value = row.value
+
+    def menu(change: dict) -> None:
+        if not last["filling"] and change["new"] is not None:
+            row.value = change["new"]
 
     def show(opacity: float, step: int, **asked: int | str | float) -> None:
-        if asked["row"] is None:
+        if asked["row"] == NO_FRAME:
             print("no such frames; take another clip, or all frames")
             return
         try:
             if asked != last.get("asked"):  # opacity and step need nothing computed
-                last.update(asked=asked, look=explorer.look(**asked))
-            display(
-                draw(explorer, last["look"], model=asked["model"], method=asked["method"], opacity=opacity, step=step)
-            )
+                last.update(look=explorer.look(**asked), asked=asked)
+            by = {"model": asked["model"], "method": asked["method"]}
+            display(draw(explorer, last["look"], **by, opacity=opacity, step=step))
         except VqadError as error:
             print(error)
 
     for widget in (*filters.values(), model, method):
         widget.observe(filtered, "value")
+    frame.observe(menu, "value")
+    row.observe(picked, "value")
     filtered()
-    chosen = {"row": frame, "model": model, "method": method} | numbers | shown
+    picture = ipywidgets.interactive_output(show, {"row": row, "model": model, "method": method} | numbers | shown)
+    play = ipywidgets.Play(max=shown["step"].max, interval=1000)
+    ipywidgets.jslink((play, "value"), (shown["step"], "value"))
     rows = [ipywidgets.HBox([*group.values()]) for group in (filters, numbers, shown)]
-    return ipywidgets.VBox(
-        [rows[0], sheet, frame, model, method, *rows[1:], ipywidgets.interactive_output(show, chosen)]
-    )
+    rows[-1].children += (play,)
+    return ipywidgets.VBox([rows[0], sheet, frame, model, method, *rows[1:], picture])
 
 
-def _thumbnail(explorer: Explorer, name: str, row: int, frame: ipywidgets.Dropdown) -> ipywidgets.Widget:
+def _thumbnail(explorer: Explorer, name: str, at: int, row: ipywidgets.IntText) -> ipywidgets.Widget:
     """The frame, and beneath it a button that picks it."""
     file = io.BytesIO()
-    Image.fromarray(np.asarray(explorer.run.frames.images[row]).transpose(1, 2, 0)).resize((96, 96)).save(file, "png")
+    Image.fromarray(np.asarray(explorer.run.frames.images[at]).transpose(1, 2, 0)).resize((96, 96)).save(file, "png")
     button = ipywidgets.Button(description=name.split()[-1], tooltip=name, layout={"width": "100px"})
-    button.on_click(lambda _: setattr(frame, "value", row))
+    button.on_click(lambda _: setattr(row, "value", at))
     return ipywidgets.VBox([ipywidgets.Image(value=file.getvalue(), width=96, height=96), button])
