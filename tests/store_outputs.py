@@ -63,13 +63,15 @@ def executed_like(own: list[nbformat.NotebookNode], stem: str, results: list[Pat
 
     Those that every run sets may differ; the cell that papermill adds is left out.
     """
-    defaults = parameters(own)
+    defaults, longer = parameters(own), [path.stem for path in NOTEBOOKS if path.stem.startswith(f"{stem}_")]
     for place in results:
         for path in sorted((place / "notebooks").glob(f"{stem}*.ipynb")):
+            if path.stem.startswith(tuple(longer)):
+                continue
             cells = code_cells(path)
             given = parameters(cells, tag="injected-parameters")
             cells = [cell for cell in cells if "injected-parameters" not in tags(cell)]
-            differ = {key for key, value in given.items() if str(value) != str(defaults[key])}
+            differ = {key for key, value in given.items() if str(value) != str(defaults.get(key))}
             if [cell.source for cell in cells] == [cell.source for cell in own] and differ <= OF_A_RUN:
                 yield place, cells
 

@@ -93,12 +93,12 @@ def _stage(arguments: argparse.Namespace) -> None:
 
     root, name = repository_root(), arguments.name
     settings = last_run(root)
-    for stages in stages_by_target(root, settings).values():
+    for target, stages in stages_by_target(root, settings).items():
         for stage in (stage for stage in stages if stage.name == name):
             print(f"[{how_far(root, settings, stages)}] start {name}", flush=True)
             run_stage(root, stage)
             print(f"[{how_far(root, settings, stages)}] done  {name}", flush=True)
-            if not stage.parameters:  # it makes tables or figures of what others have made
+            if target == "paper" and not stage.parameters:  # it makes tables or figures of what others have made
                 report_so_far(root)
             return
     raise VqadError(f"no stage {name} in the last run; see data/derived/run.mk")

@@ -91,7 +91,7 @@ def test_first_page_is_of_the_last_run_and_leads_to_the_copy(root):
     assert f"[30_explore]({copy.name})" in about
     assert "profile `demo`, data `synthetic`, an abacus" in about
     assert "| [30_explore](../../../notebooks/30_explore.ipynb) | What happens if the threshold moves? |" in table
-    assert table.endswith("| 1.5, 2 times |")
+    assert table.endswith("| 1.5 in 2 runs |")
 
 
 def test_first_page_where_nothing_was_run(root):

@@ -151,8 +151,25 @@ def test_page_is_there_once_a_table_is(root):
     report_so_far(root)
     assert sorted(path.name for path in results.iterdir() if path.is_file()) == ["index.html", "summary.csv"]
     page = (results / "index.html").read_text(encoding="utf-8")
-    assert re.search(r"<p> ?1/\d\d \S+, about \S+ left when", page)
+    assert re.search(r"When this page was written: 1/\d\d \S+, about \S+ left\.", page)
     assert "08_seconds_per_image" in page
+
+
+def test_what_another_run_left_is_not_on_the_page(root):
+    """The table of a target that this run has not reached, and those that its profile leaves out."""
+    shutil.copy(REPOSITORY / "notebooks" / "notebooks.yaml", root / "notebooks")
+    path = root / "profiles" / "tiny.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"capacity": None}), encoding="utf-8")
+    tables = root / "reports" / "tiny" / "synthetic" / "tables"
+    tables.mkdir(parents=True)
+    for name in ("fidelity", "table_03", "leak", "of_mine"):
+        (tables / f"{name}.csv").write_text("scheme,auroc\npaper,0.5\n")
+    report_so_far(root)
+    page = (tables.parent / "index.html").read_text(encoding="utf-8")
+    assert [name for name in ("fidelity", "table_03", "leak", "of_mine") if f"tables/{name}.csv" in page] == [
+        "leak",
+        "of_mine",
+    ]
 
 
 def test_makers_are_found_with_and_without_parameters():

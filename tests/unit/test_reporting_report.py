@@ -178,7 +178,8 @@ def test_overview_and_leak_stand_first(run):
 
 
 def test_three_questions_are_answered_from_the_tables(tmp_path):
-    summary = DataFrame({"column": ["f1", "auc", "auc", "height"], "difference": [0.01, -0.05, 0.3, 64]})
+    summary = DataFrame({"column": ["f1", "auc", "auc", "height", "auc"], "difference": [0.01, -0.05, 0.3, 64, 0.9]})
+    summary["table"] = [6, 7, 9, 6, 13]
     leak = DataFrame({"scheme": ["paper", "official"], "auroc": [0.9986, 0.6716]})
     models = DataFrame({"model": ["VP", "GT", "nearest training frame"], "auroc": [0.7, 0.8, 0.6716]})
     models = models.assign(auroc_low=[0.51, 0.62, 0.4], auroc_high=[0.84, 0.93, 0.99])
@@ -189,7 +190,9 @@ def test_three_questions_are_answered_from_the_tables(tmp_path):
     for name, frame in {"leak": leak, "table_06_official": models, "claim_1_codebook": claim}.items():
         save_table(frame, name, labels=LABELS, folder=tmp_path)
     replicates, leaks, result = answers(tmp_path, summary, set()).values()
-    assert replicates.endswith("2 of 3 of its F1 and AUC scores come out within 0.05, half of them within 0.050.")
+    assert replicates.endswith(
+        "2 of the 3 F1 and AUC scores in Tables 6 to 9 come out within 0.05; half of all differ by less than 0.050."
+    )
     assert leaks.startswith("It leaks: test frames of scheme paper lie between")
     assert leaks.endswith("0.999.")
     assert "0.700 to 0.800 by model, with intervals from 0.51 to 0.93; the nearest training frame has 0.672." in result
@@ -199,7 +202,7 @@ def test_three_questions_are_answered_from_the_tables(tmp_path):
 
 
 def test_folders_have_no_clips_and_sound_splits_no_leak(tmp_path):
-    nothing = DataFrame({"column": [], "difference": []})
+    nothing = DataFrame({"column": [], "difference": [], "table": []})
     for auroc, said in ((0.8, {}), (0.95, {"What is wrong with the measurement?"})):
         save_table(DataFrame({"scheme": ["paper"], "auroc": [auroc]}), "leak", labels=LABELS, folder=tmp_path)
         assert answers(tmp_path, nothing, set()).keys() == set(said)
@@ -372,10 +375,11 @@ def test_page_of_a_run_that_goes_on_leaves_out_what_is_to_come(run):
     (run["reports"] / "tables" / "table_06.csv").write_text("no table")
     run |= {
         "to_come": ["06_results", "08_seconds"],
-        "provenance": PROVENANCE | {"so_far": " 3/30 2:10, about 5:00 left"},
+        "left_out": {"table_06"},
+        "provenance": PROVENANCE | {"so_far": "3/30 2:10, about 5:00 left"},
     }
     content, page = read(run)
-    assert "3/30 2:10, about 5:00 left when the last notebook ended" in page.text
+    assert "When this page was written: 3/30 2:10, about 5:00 left." in page.text
     assert "06_results, 08_seconds" in page.text
     assert content.count("3/30") == 1
     assert 'id="figure_12"' in content

@@ -39,7 +39,8 @@ def measure_variant(run: Run, *, variant: str, scheme: str) -> pd.DataFrame:
     Returns:
         Tidy scores (see `score_frames`), and the same in every row: codes_used in (0, 1] and perplexity in [1, K], on
         training images; squared_error (images in [-1, 1]) and lpips, on normal validation images, by the run's own
-        perceptual network, whatever the variant's; NaN where the run has none.
+        perceptual network, whatever the variant's; NaN where its weights are random, for then each training draws
+        others, and where the run has none.
 
     Raises:
         VqadError: there is no such variant, or see `train_combination`.
@@ -67,10 +68,9 @@ def codebook_quality(run: Run, changed: Run, *, autoencoder: str, scheme: str, *
     codes = encode_all(network, run.images(splits == "train"))
     used, perplexity = codebook_usage(codes, codebook_size=run.profile.autoencoder.codebook_size)
     distance = None
-    if gan.perceptual_weights != "none":
+    if gan.perceptual_weights not in ("none", "random"):
         from vqad_lib.losses.perceptual import PerceptualLoss  # lpips and torchvision take seconds to import
 
-        torch.manual_seed(run.profile.seed)  # of random weights
         distance = PerceptualLoss(network=gan.perceptual_network, weights=gan.perceptual_weights).to(run.device)
     errors = []
     for batch in run.images(normal & (splits == "validation")).split(run.profile.detectors.chunk_images):

@@ -101,7 +101,7 @@ class Variant:
 def variants(profile: Profile) -> dict[str, Variant]:
     """The VQ-VAE, the VQ-GAN as the profile has it, and the VQ-GAN with one part changed, by name.
 
-    What is as the profile has it anyway is left out.
+    What is as the profile has it anyway is left out, and so is what is not to be had for its perceptual network.
     """
     gan, last = profile.gan, profile.training.vqgan.max_epochs
     weights, game, start = (f"gan.{key}" for key in ("perceptual_weights", "adversarial", "discriminator_start_epoch"))
@@ -109,15 +109,14 @@ def variants(profile: Profile) -> dict[str, Variant]:
     changed = {
         "no_perceptual": ("VQ-GAN without the perceptual loss", {weights: "none"}),
         "random_perceptual": ("VQ-GAN, perceptual network with random weights", {weights: "random"}),
-        "hed_perceptual": (
-            "VQ-GAN, perceptual network VGG16 from edges",
-            {weights: "hed", "gan.perceptual_network": "vgg"},
-        ),
+        "hed_perceptual": ("VQ-GAN, perceptual network with weights from edges", {weights: "hed"}),
         other: (f"VQ-GAN, {other} adversarial loss", {game: other}),
         "early_game": ("VQ-GAN, adversarial loss from the first epoch", {start: 1}),
         "late_game": ("VQ-GAN, adversarial loss in the second half", {start: last // 2 + 1}),
         "no_game": ("VQ-GAN without the adversarial loss", {start: last + 1}),
     }
+    if gan.perceptual_network != "vgg":  # there are none of another network
+        del changed["hed_perceptual"]
     found = {"vqvae": Variant(title="VQ-VAE", autoencoder="vqvae"), "vqgan": Variant(title="VQ-GAN")}
     for name, (title, changes) in changed.items():
         if any(operator.attrgetter(key)(profile) != value for key, value in changes.items()):

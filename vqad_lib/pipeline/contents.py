@@ -80,4 +80,4 @@ def _minutes(notebook: str, stages: dict[str, dict[str, float]], others: set[str
         for name, stage in stages.items()
         if re.match(rf"{notebook}(_|$)", name) and not any(name.startswith(other) for other in longer)
     ]
-    return f"{sum(own) / 60:.1f}" + (f", {len(own)} times" if len(own) > 1 else "") if own else ""
+    return f"{sum(own) / 60:.1f}" + (f" in {len(own)} runs" if len(own) > 1 else "") if own else ""

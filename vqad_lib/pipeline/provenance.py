@@ -39,25 +39,30 @@ def report(root: Path) -> Path:
 def report_so_far(root: Path) -> None:
     """Write index.html of a run that goes on, if a table or figure is there; its provenance.json is not written.
 
-    What stages that have not ended will make is left out, though an earlier run may have left it. So is the machine,
-    for to ask torch about it takes seconds.
+    The machine is left out, for to ask torch about it takes seconds.
     """
     settings = last_run(root)
     stages = stages_by_target(root, settings)
     ended = [stage.name for stage in stages["paper"] if manifest(root, settings, stage.name).exists()]
     if set(ended).intersection(made_by(stages["paper"], notebook_table(root)).values()):
-        facts = _facts(root, ended, {}) | {"so_far": how_far(root, settings, stages["paper"])}
+        facts = _facts(root, ended, {}) | {"so_far": how_far(root, settings, stages["paper"]).strip()}
         _write_page(root, stages, facts, to_come=[stage for stage in stages["paper"] if stage.name not in ended])
 
 
 def _write_page(root: Path, stages: dict[str, list[Stage]], facts: dict, *, to_come: Sequence[Stage] = ()) -> Path:
-    results = last_run(root)["results"]
+    """The page; what has not been made by this run is left out, though an earlier one may have left it."""
+    settings, table, everything = last_run(root), notebook_table(root), list(itertools.chain(*stages.values()))
+    made = made_by([stage for stage in everything if manifest(root, settings, stage.name).exists()], table)
+    # of notebooks that the profile leaves out too
+    makers = made_by([Stage(notebook, {}) for notebook in table if not table[notebook].get("grid")], table)
+    makers |= made_by(everything, table)
     return build_report(
-        reports=root / "reports" / results,
-        figures=root / "figures" / results,
+        reports=root / "reports" / settings["results"],
+        figures=root / "figures" / settings["results"],
         notebooks=[stage.name for stage in stages["paper"] if not stage.replicate and stage not in to_come],
         provenance={key: value for key, value in facts.items() if key != "stages"},
-        made_by=made_by(list(itertools.chain(*stages.values())), notebook_table(root)),
+        made_by=makers,
+        left_out=makers.keys() - made.keys(),
         to_come=[stage.name for stage in to_come],
     )
 

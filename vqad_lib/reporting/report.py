@@ -6,7 +6,7 @@ random numbers, so the same inputs give the same bytes.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def build_report(
     notebooks: list[str],
     provenance: dict[str, Any],
     made_by: dict[str, str],
+    left_out: Set[str] = frozenset(),
     to_come: Sequence[str] = (),
 ) -> Path:
     """Write reports/<profile>/<data set>/index.html and summary.csv.
@@ -44,7 +45,8 @@ def build_report(
         notebooks: names of the executed notebooks, without ending, in order; those that are not there are left out.
         provenance: run facts for people, shown in their order. Values may be text, numbers, lists or mappings.
         made_by: name of a table or figure, "table_06" or "leak" -> name of the executed notebook.
-        to_come: names of executed notebooks that a run still waits for; what they make is left out.
+        left_out: names of tables and figures that are not of this run, though there may be files.
+        to_come: names of executed notebooks that the run still waits for.
 
     Returns:
         The page's path.
@@ -55,7 +57,6 @@ def build_report(
     tables = reports / "tables"
     there = {path.stem: f"notebooks/{path.name}" for path in (reports / "notebooks").glob("*.ipynb")}
     links = {name: {"name": name, "href": there.get(name, "")} for name in [*notebooks, *made_by.values()]}
-    left_out = {name for name, notebook in made_by.items() if notebook in to_come}
     bodies = _bodies(tables, figures, reports, left_out)
     for key, found in bodies.items():
         for body in found:
@@ -87,7 +88,7 @@ def build_report(
     return reports / "index.html"
 
 
-def _bodies(tables: Path, figures: Path, reports: Path, left_out: set[str]) -> dict[str, list[dict[str, Any]]]:
+def _bodies(tables: Path, figures: Path, reports: Path, left_out: Set[str]) -> dict[str, list[dict[str, Any]]]:
     """Every table and figure by where it stands: under "table_06" that one, then table_06_official.
 
     Those that are `left_out`, or belong to one that is, are not read: they may be old, or about to be written.
