@@ -58,7 +58,7 @@ export VQAD_FIGURE_FORMATS = $(FORMATS)
 help:
 	@sed -n 's/^## //p' Makefile
 	@echo
-	@echo 'Settings: PROFILE=smoke|demo|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
+	@echo 'Settings: PROFILE=smoke|demo|workstation|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
 	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|hed|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
 	@echo '          FORMATS=png,pdf (figures as PDF too)'
@@ -90,7 +90,7 @@ PIP := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT
 paper: GOAL := results
 ## fidelity: measure what each choice of docs/fidelity.md does to the numbers; trains some twenty networks more
 fidelity: GOAL := measured
-## ablation: what brings what: trains the VQ-GAN with one part changed at a time (ten networks or more a scheme)
+## ablation: what each part contributes: trains the VQ-GAN with one part changed at a time (ten networks or more a scheme)
 ablation: GOAL := ablated
 # -jN of the command line or of MAKEFLAGS in the environment; JOBS= goes before it, and -j alone would start all at once
 SLOTS = $(if $(JOBS),,$(filter-out -j,$(filter -j%,$(MAKEFLAGS))))

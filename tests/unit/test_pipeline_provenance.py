@@ -151,7 +151,7 @@ def test_page_is_there_once_a_table_is(root):
     report_so_far(root)
     assert sorted(path.name for path in results.iterdir() if path.is_file()) == ["index.html", "summary.csv"]
     page = (results / "index.html").read_text(encoding="utf-8")
-    assert re.search(r"When this page was written: 1/\d\d \S+, about \S+ left\.", page)
+    assert re.search(r"When this page was written: 1 of \d\d notebooks after \S+, about \S+ left \(min:s\)\.", page)
     assert "08_seconds_per_image" in page
 
 

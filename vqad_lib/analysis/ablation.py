@@ -1,4 +1,4 @@
-"""What brings what: the VQ-VAE, and the VQ-GAN with one of its parts changed at a time, all else equal.
+"""What each part contributes: the VQ-VAE, and the VQ-GAN with one of its parts changed at a time.
 
 Each variant has an autoencoder and a GPT-2 of its own. Beside how well they detect stands what the codebook is like:
 how many codes are in use, and how far reconstructions of normal images are from them, in squared error and in LPIPS.

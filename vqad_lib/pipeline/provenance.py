@@ -45,7 +45,8 @@ def report_so_far(root: Path) -> None:
     stages = stages_by_target(root, settings)
     ended = [stage.name for stage in stages["paper"] if manifest(root, settings, stage.name).exists()]
     if set(ended).intersection(made_by(stages["paper"], notebook_table(root)).values()):
-        facts = _facts(root, ended, {}) | {"so_far": how_far(root, settings, stages["paper"]).strip()}
+        count, rest = how_far(root, settings, stages["paper"]).split(maxsplit=1)
+        facts = _facts(root, ended, {}) | {"so_far": f"{count.replace('/', ' of ')} notebooks after {rest} (min:s)"}
         _write_page(root, stages, facts, to_come=[stage for stage in stages["paper"] if stage.name not in ended])
 
 
