@@ -185,7 +185,8 @@ def test_three_questions_are_answered_from_the_tables(tmp_path):
     models = models.assign(auroc_low=[0.51, 0.62, 0.4], auroc_high=[0.84, 0.93, 0.99])
     claim = DataFrame(
         {"verdict": ["better", "undecided", "worse", "undecided"], "scheme": ["official"] * 3 + ["paper"]}
-    )
+    ).assign(comparison="GP - VP", detector="sample_wise")
+    claim.loc[4] = ["better", "official", "VP - VT", "sample_wise"]  # density, of which claim 2 says nothing
     assert answers(tmp_path, summary[3:], set()) == {}, "there is nothing to say yet"
     for name, frame in {"leak": leak, "table_06_official": models, "claim_1_codebook": claim}.items():
         save_table(frame, name, labels=LABELS, folder=tmp_path)

@@ -74,8 +74,9 @@ def _result(there: dict[str, DataFrame]) -> str:
     nearest = _nearest(there).get("official")
     text += f"; the nearest training frame has {nearest:.3f}." if nearest else "."
     claims = [table.query("scheme == 'official'") for name, table in there.items() if name.startswith("claim_")]
-    rows = pd.concat(claims) if claims else DataFrame({"verdict": Series(dtype=str)})
-    verdicts = rows["verdict"]
+    rows = pd.concat(claims) if claims else DataFrame(columns=["verdict", "comparison", "detector"])
+    of_density = rows["comparison"].str.contains("P - .T") & (rows["detector"] == "sample_wise")
+    verdicts = rows.loc[~of_density, "verdict"]  # claim 2 is about restoration
     good, bad = verdicts.isin(_FOR_A_CLAIM).sum(), (verdicts == "worse").sum()
     tally = (
         f" Of the {len(verdicts)} comparisons behind the paper’s three claims {good} are for a claim, {bad} against "
