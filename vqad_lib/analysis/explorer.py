@@ -233,7 +233,8 @@ def draw(explorer: Explorer, look: Look, *, model: str, method: str, opacity: fl
         axis.set_axis_off()
     _draw_scores(axes[1, 1], axes[1, 2], explorer, look, explorer.scores(model, method))
     name = method.replace("_", " ")
-    figure.suptitle(f"{look.frame.titles[0]} · {model}, {name}: score {look.score:.4f}{lambdas}", fontsize=9)
+    title = look.frame.titles[0].replace("\n", " ")
+    figure.suptitle(f"{title} · {model}, {name}: score {look.score:.4f}{lambdas}", fontsize=9)
     plt.close(figure)  # shown where it is returned to, not once more at the end of a cell
     return figure
 
