@@ -118,6 +118,9 @@ def compact(path: Path) -> None:
     with Image.open(path) as image:
         smaller = image.convert("RGB")
     pixels = np.asarray(smaller).astype(np.int16)
-    if (np.ptp(pixels, axis=-1) > 24).mean() < 0.02:  # grey frames, thin lines; a colour map would show bands
-        smaller = smaller.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    spread = np.ptp(pixels, axis=-1)
+    if (spread > 24).mean() < 0.02:  # grey frames, thin lines; a colour map would show bands
+        grey = pixels.mean(-1, keepdims=True).round()  # few colours would turn a faint tint into a strong one
+        neutral = np.where(spread[..., None] <= 16, grey, pixels).astype(np.uint8)
+        smaller = Image.fromarray(neutral).quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     smaller.save(path, "png", optimize=True)
