@@ -123,18 +123,20 @@ class GanTraining:
         if self.model.training and epoch >= self.gan.discriminator_start_epoch:
             self.discriminator.requires_grad_(False)
             l_gan = generator_loss(self.discriminator(reconstruction), kind=self.gan.adversarial)
-            l_gan = differentiated_once(l_gan, reconstruction)  # as l_p: eq. 16 and eq. 15
-            self.discriminator.requires_grad_(True)
+            # as l_p; of all processes' losses, for the discriminator normalises over the whole batch
             part = current_shard().weight
+            shared = differentiated_once(part * l_gan, reconstruction)
+            self.discriminator.requires_grad_(True)
             weight = adaptive_weight(
                 part * (terms["reconstruction"] + l_p),
-                part * l_gan,
+                shared,
                 self.last_weight,
                 delta=self.gan.adaptive_delta,
                 scale=self.gan.adaptive_scale,
                 maximum=self.gan.adaptive_max,
                 of_all=mean_over_processes,
             )
+            l_gan = shared / (part or 1.0)
             terms |= {"loss": monitored + weight * l_gan, "adversarial": l_gan, "adaptive_weight": weight}
         return terms
 
