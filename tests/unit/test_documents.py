@@ -172,6 +172,15 @@ def test_readme_counts_the_verdicts_on_the_claims():
     assert "This is one training seed" in text
 
 
+def test_fidelity_says_how_demo_differs_on_claim_1():
+    rows = committed("claim_1_codebook")
+    found = rows[rows["detector"] == "pixel_wise"].set_index(["scheme", "comparison"])["verdict"]
+    assert found[found != "undecided"].to_dict() == {("paper", "GT - VT"): "worse"}
+    assert "worse with the transformer under scheme `paper`, and the other three are undecided" in " ".join(
+        text_of("docs/fidelity.md").split()
+    )
+
+
 def test_what_came_out_otherwise_is_in_the_committed_tables():
     by_codebook, by_dimension = committed("table_04"), committed("table_03")
     for ours in ("auc_paper_metrics", "auroc"):
