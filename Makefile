@@ -143,7 +143,7 @@ test: lint
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 	  echo 'note      no Chromium or Chrome on PATH: the tests of pages and of JupyterLab in a browser are skipped'
 	@echo 'test      1/3 unit and integration tests (4 to 15 minutes)'
-	@VQAD_DEVICES= $(OWN) pytest $(PYTEST_ARGS) tests
+	@VQAD_DEVICES= $(OWN) pytest $(AT_A_TIME) --dist=worksteal $(PYTEST_ARGS) tests
 	@echo 'test      2/3 the smoke profile end to end (4 to 12 minutes)'
 	@$(MAKE) --no-print-directory smoke
 	@echo 'test      3/3 the committed notebooks against their stored outputs (3 to 8 minutes)'
@@ -152,10 +152,13 @@ test: lint
 smoke: $(ENVIRONMENT)
 	@$(MAKE) --no-print-directory paper PROFILE=smoke DATASET= DATA_ROOT= SEED= SEEDS= PERCEPTUAL=
 
-# progress bars stay out of the notebooks
+# a process for each core, of 1 to 2 GB
+AT_A_TIME = --numprocesses=auto --maxprocesses=4
+
+# progress bars stay out of the notebooks; those of one notebook share a kernel
 QUIET = VQAD_PROGRESS_FILE=/dev/null
 nbval: $(ENVIRONMENT)
-	@$(QUIET) $(OWN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
+	@$(QUIET) $(OWN) pytest $(AT_A_TIME) --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
 
 ## check-resume: make paper killed in training and scoring and gone on with, against an unbroken run (about 10 minutes)
