@@ -41,6 +41,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def whole_files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder with this ending, by name, but for what is being written there (see `atomic_path`)."""
+    return sorted(path for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:

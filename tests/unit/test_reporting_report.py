@@ -292,6 +292,17 @@ def test_line_that_the_paper_lacks_is_kept(tmp_path):
     assert comparison_rows(2, tmp_path)["difference"].tolist() == [0.0] * 27
 
 
+def test_what_other_notebooks_are_writing_is_left_alone(run):
+    """The page of a run that goes on is made while others draw; their files are whole when they get their names."""
+    before = build_report(**run).read_bytes()
+    reports = run["reports"]
+    (reports / "notebooks").mkdir(exist_ok=True)
+    being_written = [run["figures"] / ".figure_18.1.part.png", reports / "tables" / ".table_07.1.part.csv"]
+    for path in [*being_written, reports / "notebooks" / ".06_results.1.part.ipynb"]:
+        path.write_bytes(b"half")
+    assert build_report(**run).read_bytes() == before
+
+
 def test_empty_run_still_gives_a_page(tmp_path):
     page = build_report(reports=tmp_path / "r", figures=tmp_path / "f", notebooks=[], provenance={}, made_by={})
     assert Page(page.read_text(encoding="utf-8")).text.count("not made in this run") == 45

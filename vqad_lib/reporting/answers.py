@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pandas import DataFrame, Series
 
+from vqad_lib.files import whole_files
 from vqad_lib.reporting.tables import load_table
 
 _LEAKS_ABOVE = 0.9  # AUROC of the nearest training frame
@@ -20,7 +21,7 @@ def answers(tables: Path, summary: DataFrame, left_out: Set[str]) -> dict[str, s
         summary: of `comparison_rows`, all tables.
         left_out: names of tables not to be read.
     """
-    names = {path.stem for path in tables.glob("*.csv")}
+    names = {path.stem for path in whole_files(tables, ".csv")}
     there = {name: load_table(tables, name) for name in sorted(names - left_out) if name.startswith(("leak", "claim_"))}
     if "table_06" not in left_out and "table_06_official" in names:
         there["official"] = load_table(tables, "table_06_official")

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from vqad_lib.errors import VqadError
-from vqad_lib.files import write_text
+from vqad_lib.files import whole_files, write_text
 from vqad_lib.models.registry import AUTOENCODERS, PRIORS
 from vqad_lib.paper import FIGURE_NUMBERS, TABLE_NUMBERS, Description, caption, descriptions
 from vqad_lib.reporting.answers import answers
@@ -55,7 +55,7 @@ def build_report(
         VqadError: a table or figure cannot be read, or the page cannot be written.
     """
     tables = reports / "tables"
-    there = {path.stem: f"notebooks/{path.name}" for path in (reports / "notebooks").glob("*.ipynb")}
+    there = {path.stem: f"notebooks/{path.name}" for path in whole_files(reports / "notebooks", ".ipynb")}
     links = {name: {"name": name, "href": there.get(name, "")} for name in [*notebooks, *made_by.values()]}
     bodies = _bodies(tables, figures, reports, left_out)
     for key, found in bodies.items():
@@ -94,7 +94,7 @@ def _bodies(tables: Path, figures: Path, reports: Path, left_out: Set[str]) -> d
     Those that are `left_out`, or belong to one that is, are not read: they may be old, or about to be written.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in [*sorted(figures.glob("*.png")), *sorted(tables.glob("*.csv"))]:
+    for path in [*whole_files(figures, ".png"), *whole_files(tables, ".csv")]:
         papers = re.match(r"(table|figure)_(\d\d)(?=_|$)", path.stem)
         key, variant, number = path.stem, "", None
         if papers:
