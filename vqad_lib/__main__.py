@@ -1,7 +1,8 @@
-"""Train, score, explore and measure. Most people type make instead, which does all of it; see `make help`.
+"""Fit a detector to your own images (fit, score, evaluate, info); train, score and explore a run of the paper's.
 
-torchrun and srun start `train` and `score`, once per device. Both go on where they stopped, and do what the last
-`make paper` would do with that network, unless a --profile is given.
+For the latter most people type make instead, which does all of it; see `make help`. torchrun and srun start `train`,
+`score-split` and `score`, once per device. The first two go on where they stopped, and do what the last `make paper`
+would do with that network, unless a --profile is given.
 """
 
 import argparse
@@ -24,22 +25,24 @@ RUN = {
 }
 
 
-def main() -> int:
-    """Run one command; a `VqadError` becomes one line on stderr and exit status 1."""
-    arguments = _parser().parse_args()
+def main(parser: argparse.ArgumentParser | None = None) -> int:
+    """Run one command, by default of this module; a `VqadError` becomes one line on stderr and exit status 1."""
+    arguments = (parser or _parser()).parse_args()
     try:
-        enter_own_environment()
-        arguments.command(arguments)
+        if not hasattr(arguments, "verb"):  # own images may lie anywhere, and need nothing of a run
+            enter_own_environment()
+        return arguments.command(arguments) or 0
     except VqadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    from vqad.__main__ import add_verbs  # which imports this
+
     parser = argparse.ArgumentParser(
         prog="python -m vqad_lib",
         description=__doc__,
@@ -56,16 +59,18 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{option.replace('_', '-')}", default="", metavar=option.upper(), help=option_help)
         return command
 
-    for name, what in (("train", "train one network"), ("score", "score images with one autoencoder and one prior")):
+    works = {"train": "train one network of a run", "score-split": "score a run's images with two trained networks"}
+    for name, what in works.items():
         work = add(name, _work, RUN, help=what)
-        work.set_defaults(scores=name == "score")
+        work.set_defaults(scores=name == "score-split")
         work.add_argument("--autoencoder", required=True, choices=AUTOENCODERS)
-        work.add_argument("--prior", required=name == "score", choices=PRIORS)
+        work.add_argument("--prior", required=name == "score-split", choices=PRIORS)
         work.add_argument("--scheme", required=True, choices=SCHEMES, help="how frames are split")
         work.add_argument("--replicate", default="0", help="how many seeds after the given one; see make SEEDS=")
     lab = add("lab", _lab, RUN, help="explore the last run in JupyterLab")
     lab.add_argument("options", nargs="*", help="of JupyterLab, after --")
     add("bench", _bench, (*RUN, "networks"), help="measure seconds, images per second and memory")
+    add_verbs(commands)
     # without a help text they are not listed
     configure = add("configure", _configure, (*RUN, "seeds", "jobs"))
     configure.add_argument("make", nargs="*", help="after --: the command to become, with {jobs} for their number")

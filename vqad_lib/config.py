@@ -343,7 +343,7 @@ def profile_from_mapping(content: Any, *, source: str) -> Profile:
         # JSON mode: strict about types, yet a list is a tuple and 1 is a float
         profile = TypeAdapter(Profile).validate_json(json.dumps(content, default=str), strict=True)
     except (TypeError, ValueError) as error:  # what JSON has no notion of, too: an anchor within itself
-        problem = _in_words(error) if isinstance(error, ValidationError) else error
+        problem = in_words(error) if isinstance(error, ValidationError) else error
         raise VqadError(f"{source}: {problem}; compare with profiles/demo.yaml") from error
     check_together(profile, source)
     return profile
@@ -361,7 +361,7 @@ def _read_yaml(path: Path) -> Any:
         raise VqadError(f"{path} is not valid YAML: {where}{problem}; save it as plain text in UTF-8") from error
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
     """The first problem that pydantic found: key, what it must be, and what was got."""
     first = error.errors()[0]
     key, kind = ".".join(map(str, first["loc"])) or "(top level)", first["type"]

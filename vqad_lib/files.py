@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def whole_files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder with this ending, by name, but for what is being written there (see `atomic_path`)."""
     return sorted(path for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path, *, first_wins: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`; it takes that name, and an earlier one's place, if the block ends well.
+
+    Args:
+        first_wins: what another process has put there meanwhile stays.
+
+    Raises:
+        VqadError: as `atomic_path`.
+    """
+    folder = Path(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            made = Path(temporary, "made")
+            made.mkdir()
+            yield made
+            for path in made.rglob("*"):
+                if path.is_file():
+                    with open(path, "rb+") as handle:
+                        os.fsync(handle.fileno())
+            if folder.exists() and not first_wins:
+                os.replace(folder, Path(temporary, "before"))
+            if not folder.exists():
+                os.replace(made, folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise VqadError(
+            f"cannot write {folder}: {reason}; free space or make the folder writable, then run again"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

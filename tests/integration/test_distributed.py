@@ -186,7 +186,7 @@ def test_scores_of_two_processes_are_those_of_one(root):
     """The networks come from two processes too; one process then finds them, and scores every chunk by itself."""
     options = ["--profile=tiny", "--seed=3", "--autoencoder=vqvae", "--prior=pixelsnail", "--scheme=paper"]
     without_prior = [option for option in options if "prior" not in option]
-    for command in (["train", *without_prior], ["train", *options], ["score", *options]):
+    for command in (["train", *without_prior], ["train", *options], ["score-split", *options]):
         ended_well(start([*TORCHRUN, "-m", "vqad_lib", *command], root, VQAD_ROOT=str(root), PYTHONPATH=str(root)))
     path = root / "reports" / "tiny" / "synthetic" / "scores" / "paper" / "vqvae_pixelsnail.parquet"
     together = path.read_bytes()

@@ -18,7 +18,7 @@ _NAMES_SHOWN = 2
 
 
 @dataclass
-class _Listing:
+class Listing:
     """The images below a folder, by name, and the files that are left out: reason -> paths."""
 
     folder: Path
@@ -57,7 +57,7 @@ def read_folder(root: Path) -> FrameSource:
     """
     root = Path(root)
     folders = _known_folders(root)
-    listings = {name: _list(folder) for name, folder in folders.items()}
+    listings = {name: list_images(folder) for name, folder in folders.items()}
     normal, abnormal = listings.pop("normal"), listings.pop("abnormal")
     of_normal = {"reason": "masks of normal images"}
     normal.take(_masks_among(normal), **of_normal)
@@ -96,8 +96,13 @@ def _known_folders(root: Path) -> dict[str, Path]:
     return {place.name.lower(): place for place in places if place.name.lower() in known and place.is_dir()}
 
 
-def _list(folder: Path) -> _Listing:
-    listing = _Listing(folder)
+def list_images(folder: Path) -> Listing:
+    """What lies below a folder, subfolders included.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    listing = Listing(folder)
     for place, folders, names in os.walk(folder, onerror=_raise):
         for path in (Path(place, name) for name in [*folders, *names]):
             if path.name.startswith("."):
@@ -107,7 +112,7 @@ def _list(folder: Path) -> _Listing:
                     listing.left_out["links to folders"].append(path)
             elif not path.is_file():
                 listing.left_out["not regular files"].append(path)
-            elif path.suffix.lower() not in _image_suffixes():
+            elif not is_image_name(path.name):
                 listing.left_out["without an image's ending"].append(path)
             else:
                 listing.images.append(path)
@@ -120,6 +125,11 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image: its ending is of a format that Pillow decodes."""
+    return Path(name).suffix.lower() in _image_suffixes()
+
+
 @functools.cache
 def _image_suffixes() -> frozenset[str]:
     """The endings of names that are taken for images, in lower case: those of all formats that Pillow decodes."""
@@ -128,7 +138,7 @@ def _image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in readable)
 
 
-def _masks_among(listing: _Listing) -> list[Path]:
+def _masks_among(listing: Listing) -> list[Path]:
     """The masks among the images: in a folder of theirs, or beside the image that they are named after."""
     keys = {_key(path, listing.folder) for path in listing.images}
 
@@ -139,7 +149,7 @@ def _masks_among(listing: _Listing) -> list[Path]:
     return [path for path in listing.images if is_mask(path)]
 
 
-def _match_masks(abnormal: _Listing, masks: list[Path]) -> dict[Path, Path]:
+def _match_masks(abnormal: Listing, masks: list[Path]) -> dict[Path, Path]:
     """Image -> its mask, checked in both directions; empty if there are no masks.
 
     Names are compared with their subfolders first, then without where the mask or the image lies in none.

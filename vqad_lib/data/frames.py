@@ -6,7 +6,6 @@ A second call hashes the source again, by content, and decodes nothing; how imag
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pandas as pd
 
 from vqad_lib.data.decode import darkness, decode_frame, decode_mask, survey
 from vqad_lib.errors import VqadError
-from vqad_lib.files import read_json, sha256_of, usable_cores, write_json
+from vqad_lib.files import atomic_folder, read_json, sha256_of, usable_cores, write_json
 from vqad_lib.progress import progress
 
 PREPARATION_VERSION = 2  # raise it when the same source would give other arrays
@@ -132,7 +131,8 @@ def cached_frames(source: FrameSource, cache_dir: Path, *, dataset: str, title: 
     digest = source.digest()
     folder = Path(cache_dir) / f"{dataset}_{size_px}_{digest[:12]}_v{PREPARATION_VERSION}"
     if not folder.is_dir():
-        _make_whole(folder, source, size_px)
+        with atomic_folder(folder, first_wins=True) as made:
+            write_json(made / "notes.json", source.store(made, size_px))
     masks = folder / "masks.npy"
     try:
         return FrameSet(
@@ -165,21 +165,3 @@ def _npy(path: Path, shape: tuple[int, ...]) -> Iterator:
     with open(path, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
         yield handle
-
-
-def _make_whole(folder: Path, source: FrameSource, size_px: int) -> None:
-    """Have the source fill a temporary folder, which takes the name `folder` only if that ends well."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            made = Path(temporary) / folder.name
-            made.mkdir()
-            write_json(made / "notes.json", source.store(made, size_px))
-            for path in made.iterdir():
-                with open(path, "rb+") as handle:
-                    os.fsync(handle.fileno())
-            if not folder.is_dir():  # another process may have been faster
-                os.replace(made, folder)
-    except OSError as error:
-        advice = "free space or make the folder writable, then run again"
-        raise VqadError(f"cannot write {folder}: {error.strerror or error}; {advice}") from error

@@ -51,7 +51,7 @@ def score_combination(run: Run, *, autoencoder: str, prior: str, scheme: str) ->
     """
     names = {"autoencoder": autoencoder, "prior": prior, "scheme": scheme}
     if devices_to_start() > 1:  # they leave the parts behind that are put together here
-        run_distributed(["score", *run.options, *(f"--{key}={value}" for key, value in names.items())])
+        run_distributed(["score-split", *run.options, *(f"--{key}={value}" for key, value in names.items())])
     scorer, folder = load_detectors(run, **names), parts_folder(run, **names)
     with first_process_first():  # all processes, and a run that is resumed, must use the very same thresholds
         path = folder / "thresholds.json"

@@ -1,0 +1,401 @@
+"""A detector for a person's own images: fitted to normal ones alone, kept in a folder, asked from the command line."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from PIL import Image
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from vqad import commands
+from vqad.estimator import VQAnomalyDetector
+from vqad.labelled import labelled_images
+from vqad.model import facts_of, load_model, save_model
+from vqad.prepare import normalised, squeezed
+from vqad.settings import settings_for
+from vqad.show import overlay, regions
+from vqad.stream import items_of
+from vqad_lib.data.defects import FAMILIES, pseudo_defects
+from vqad_lib.errors import VqadError
+
+SMALL = {"image_size_px": 16, "channels": (8, 16), "codebook_size": 16, "epochs": 12}
+
+EIGHT = settings_for(VQAnomalyDetector(image_size_px=16, channels=(8, 16)))
+
+
+def pictures(n: int, *, seed: int, spot: bool = False) -> np.ndarray:
+    """(n, 20, 24) uint8: a shaded pattern with noise; with `spot` a bright square in it."""
+    draw = np.random.default_rng(seed)
+    base = 120 + 40 * np.sin(np.arange(24) / 3) + 2 * np.arange(20)[:, None]
+    images = base + draw.normal(0, 4, (n, 20, 24))
+    if spot:
+        images[:, 5:11, 6:12] = 250
+    return images.clip(0, 255).astype(np.uint8)
+
+
+def save_all(images: np.ndarray, folder: Path, *, name: str = "i") -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}{number:03}.png" for number in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def detector() -> VQAnomalyDetector:
+    return VQAnomalyDetector(**SMALL).fit(pictures(60, seed=0))
+
+
+@pytest.fixture(scope="module")
+def model(detector, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("own") / "model"
+    save_model(detector, folder, data="pictures", images=60)
+    return folder
+
+
+def test_abnormal_images_score_below_normal_ones(detector):
+    normal, abnormal = pictures(12, seed=1), pictures(12, seed=2, spot=True)
+    assert detector.score_samples(abnormal).max() < detector.score_samples(normal).min()
+    assert (detector.predict(abnormal) == -1).all()
+    assert (detector.predict(normal) == 1).mean() > 0.5
+    np.testing.assert_array_equal(detector.decision_function(normal), detector.score_samples(normal) - detector.offset_)
+
+
+def test_heatmaps_are_hot_where_the_image_is_abnormal(detector):
+    heatmaps = detector.anomaly_map(pictures(6, seed=3, spot=True))
+    inside = np.zeros((16, 16), bool)
+    inside[4:9, 4:8] = True  # rows 5 to 10 of 20 and columns 6 to 11 of 24, squeezed to 16
+    assert heatmaps[:, inside].mean() > 5 * np.abs(heatmaps[:, ~inside]).mean()
+
+
+def test_files_of_twelve_bits_are_read_as_such(tmp_path):
+    images = pictures(24, seed=0)
+    deep = [tmp_path / f"{i:02}.png" for i in range(24)]
+    for image, path in zip(images, deep, strict=True):
+        Image.fromarray(image.astype(np.uint16) * 16).save(path)
+    fitted = VQAnomalyDetector(**SMALL | {"epochs": 1}).fit(deep)
+    assert fitted.settings_.white == 4095
+    assert "12-bit values" in fitted.notes_[0]
+    assert (squeezed(deep, 16, white=4095).int() - squeezed(images, 16).int()).abs().max() <= 1
+
+
+def test_settings_are_scikit_learns(detector):
+    again = clone(detector)
+    assert again.get_params() == detector.get_params()
+    assert not hasattr(again, "settings_")
+    assert again.set_params(codebook_size=8).codebook_size == 8
+
+
+def test_works_in_a_pipeline(detector):
+    darker = FunctionTransformer(lambda images: images // 2)
+    fitted = make_pipeline(darker, clone(detector).set_params(epochs=1)).fit(pictures(24, seed=0))
+    assert fitted.predict(pictures(3, seed=1)).shape == (3,)
+
+
+def test_the_same_seed_and_epochs_give_the_same_scores():
+    few = {**SMALL, "epochs": 2}
+    one, two = (VQAnomalyDetector(**few).fit(pictures(24, seed=0)) for _ in range(2))
+    images = pictures(4, seed=5)
+    np.testing.assert_array_equal(one.score_samples(images), two.score_samples(images))
+    other = VQAnomalyDetector(**few, seed=1).fit(pictures(24, seed=0))
+    assert (one.score_samples(images) != other.score_samples(images)).all()
+
+
+def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    images = pictures(24, seed=0)
+    whole = VQAnomalyDetector(**SMALL).fit(images)
+    monkeypatch.setattr("vqad.estimator.PixelSnail", None)  # the autoencoder ends, the prior cannot begin
+    with pytest.raises(TypeError):
+        VQAnomalyDetector(**SMALL, folder=tmp_path).fit(images)
+    monkeypatch.undo()
+    monkeypatch.setattr("vqad.estimator.pseudo_defects", _only_for_judging)
+    resumed = VQAnomalyDetector(**SMALL, folder=tmp_path).fit(images)
+    np.testing.assert_array_equal(whole.score_samples(images), resumed.score_samples(images))
+
+
+def _only_for_judging(images, *, family, generator):
+    assert family == "judged", "the autoencoder is trained again"
+    return pseudo_defects(images, family=family, generator=generator)
+
+
+def test_too_few_images_are_told_how_many_are_missing():
+    with pytest.raises(VqadError, match="17 images are too few to learn what is normal; add 3"):
+        VQAnomalyDetector(**SMALL).fit(pictures(17, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"image_size_px": 18}, "image_size_px must be a multiple of 4, got 18"),
+        ({"false_alarms": 0.9}, "false_alarms: must be less than or equal to 0.5, got 0.9"),
+        ({"codebook_size": 0}, "autoencoder.codebook_size: must be greater than or equal to 1, got 0"),
+    ],
+)
+def test_wrong_parameters_are_named(parameters, problem):
+    with pytest.raises(VqadError, match=problem):
+        VQAnomalyDetector(**(SMALL | parameters)).fit(pictures(24, seed=0))
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((3, 4)), np.full((3, 4, 4), 7.0), np.zeros((3, 4, 4, 2)), np.full((2, 4, 4), np.nan)]
+)
+def test_what_is_no_image_is_refused(images):
+    with pytest.raises(ValueError, match=r"images must|values of images"):
+        squeezed(images, 16)
+
+
+def test_float_and_integer_images_are_the_same():
+    images = pictures(3, seed=0)
+    assert torch.equal(squeezed(images, 16), squeezed(images / 255, 16))
+    assert torch.equal(squeezed(images, 16), squeezed(np.stack([images] * 3, -1), 16))
+
+
+def test_normalised_images_do_not_know_how_bright_they_were():
+    images = squeezed(pictures(4, seed=0), 16)
+    dimmed = (images.float() * 0.5 + 30).round().to(torch.uint8)
+    assert (normalised(images).int() - normalised(dimmed).int()).abs().max() <= 4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pseudo_anomalies_change_what_they_say_and_nothing_else(family):
+    images = torch.rand(40, 3, 32, 32) * 2 - 1
+    painted, where = pseudo_defects(images, family=family, generator=torch.Generator().manual_seed(1))
+    changed = (painted != images).any(1)
+    assert (where.flatten(1).any(1)).float().mean() > 0.7
+    soft = torch.nn.functional.max_pool2d(where[:, None].float(), 3, 1, 1)[:, 0] > 0
+    assert not (changed & ~soft).any(), "the edge fades out over a pixel"
+    assert (changed & where).sum() > 0.95 * where.sum()
+    again = pseudo_defects(images, family=family, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(painted, again[0])
+    assert painted.abs().max() <= 1
+
+
+def test_families_have_no_kind_in_common():
+    assert not {*FAMILIES["taught"]} & {*FAMILIES["judged"]}
+
+
+# -- the model folder -----------------------------------------------------------------------------------------------
+
+
+def test_a_model_scores_as_the_detector_it_was_saved_from(detector, model):
+    images = pictures(5, seed=4, spot=True)
+    loaded = load_model(model)
+    np.testing.assert_array_equal(loaded.score_samples(images), detector.score_samples(images))
+    np.testing.assert_array_equal(loaded.predict(images), detector.predict(images))
+    assert sorted(path.name for path in model.iterdir()) == [
+        "MODEL_CARD.md",
+        "examples",
+        "model.safetensors",
+        "settings.json",
+    ]
+    assert len(list((model / "examples").glob("*.png"))) == 4
+
+
+def test_the_card_says_what_was_measured(detector, model):
+    card = (model / "MODEL_CARD.md").read_text()
+    assert "fitted to 60 normal images: pictures" in card
+    assert f"{detector.threshold_:.4g}" in card
+    best = detector.choices_.loc[(detector.choices_["image_auroc"] + detector.choices_["pixel_auroc"]).idxmax()]
+    assert f"| {best['signals']} | {best['share']} | {best['image_auroc']:.3f} |" in card
+    assert (detector.mixture_, detector.share_) == (best["signals"], best["share"])
+    assert "so few held-out images cannot tell such a share" in card
+
+
+def test_the_threshold_lets_no_more_normal_images_through_than_allowed():
+    fitted = VQAnomalyDetector(**{**SMALL, "epochs": 1, "false_alarms": 0.25}).fit(pictures(60, seed=0))
+    assert (fitted.held_out_scores_ >= fitted.threshold_).mean() <= 0.25
+    assert (fitted.held_out_scores_ >= fitted.threshold_).sum() >= 0.25 * len(fitted.held_out_scores_) - 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "missing, cut off, or another model's"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "missing, cut off, or another model's"),
+        (lambda folder: (folder / "settings.json").write_text("{"), "is not valid JSON"),
+        (lambda folder: (folder / "settings.json").unlink(), "holds no model"),
+        (lambda folder: change(folder, format=99), "has format 99, this version reads 1"),
+        (lambda folder: change(folder, settings={"grid": 1}), "settings.json: .*key"),
+    ],
+)
+def test_a_damaged_model_is_one_line(model, tmp_path, damage, problem):
+    copy = tmp_path / "model"
+    subprocess.run(["cp", "-r", model, copy], check=True)
+    damage(copy)
+    with pytest.raises(VqadError, match=problem) as found:
+        load_model(copy)
+    assert str(copy) in str(found.value)
+
+
+def change(folder: Path, **values: object) -> None:
+    facts = json.loads((folder / "settings.json").read_text())
+    (folder / "settings.json").write_text(json.dumps(facts | values))
+
+
+def test_a_model_takes_the_place_of_a_model_and_of_nothing_else(detector, tmp_path):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    save_model(detector, folder, data="one", images=1)
+    save_model(detector, folder, data="two", images=2)
+    assert facts_of(folder)["data"] == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["there"], "nothing is left beside it"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(VqadError, match="is there and is no model"):
+        save_model(detector, tmp_path / "mine", data="three", images=3)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
+
+
+# -- the command line -----------------------------------------------------------------------------------------------
+
+
+def rows_of(path: Path) -> list[dict]:
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_score_writes_a_row_for_each_image_in_order(model, detector, tmp_path):
+    images = pictures(3, seed=7)
+    paths = [*save_all(images, tmp_path / "in" / "b"), *save_all(pictures(2, seed=8, spot=True), tmp_path / "in" / "a")]
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    assert (
+        commands.score(str(model), [str(tmp_path / "in")], str(tmp_path / "s.csv"), heatmaps=str(tmp_path / "h")) == 0
+    )
+    rows = rows_of(tmp_path / "s.csv")
+    assert [row["path"] for row in rows] == [str(path) for path in [*paths[3:], *paths[:3]]]
+    np.testing.assert_allclose([float(row["score"]) for row in rows][2:], -detector.score_samples(images), rtol=1e-5)
+    assert [row["decision"] for row in rows[:2]] == ["abnormal"] * 2
+    left, top, right, bottom, area, _ = json.loads(rows[0]["regions"])[0]
+    assert (left <= 8, top <= 7, right >= 10, bottom >= 9, area > 0) == (True,) * 5
+    assert len(list((tmp_path / "h").glob("*.png"))) == 5
+    assert {Image.open(path).size for path in (tmp_path / "h").glob("*.png")} == {(24, 20)}
+
+
+def test_unreadable_images_are_named_skipped_and_counted(model, tmp_path, capsys):
+    save_all(pictures(2, seed=7), tmp_path)
+    (tmp_path / "i000.png").write_bytes(b"no image")
+    out = str(tmp_path / "s.csv")
+    assert commands.score(str(model), [str(tmp_path)], out) == 1
+    said = capsys.readouterr()
+    assert "1 unreadable" in said.out
+    assert f"cannot decode {tmp_path / 'i000.png'}" in said.err
+    assert [row["decision"] for row in rows_of(Path(out))] == ["unreadable", "normal"]
+    assert commands.score(str(model), [str(tmp_path)], out, skip_bad=True) == 0
+
+
+def test_sources_are_files_patterns_folders_and_lists(tmp_path, monkeypatch):
+    paths = [str(path) for path in save_all(pictures(3, seed=0), tmp_path)]
+    names = [item.name for item in items_of([paths[2], str(tmp_path / "i00[01].png")], settings=EIGHT)]
+    assert names == [paths[2], paths[0], paths[1]]
+    monkeypatch.setattr(sys, "stdin", [f"{paths[1]}\n", "\n", f"{paths[0]}\n"])
+    assert [item.name for item in items_of(["-"], settings=EIGHT)] == [paths[1], paths[0]]
+    with pytest.raises(VqadError, match="neither a file, nor a folder, nor a pattern"):
+        list(items_of([str(tmp_path / "none.png")], settings=EIGHT))
+
+
+def test_processes_share_the_images(tmp_path):
+    paths = [str(path) for path in save_all(pictures(5, seed=0), tmp_path)]
+    shares = [[item.name for item in items_of([str(tmp_path)], settings=EIGHT, rank=rank, of=2)] for rank in range(2)]
+    assert shares == [paths[::2], paths[1::2]]
+
+
+def test_parts_of_processes_become_one_table_in_order(tmp_path):
+    parts = [tmp_path / f"s.csv.{rank}.csv" for rank in range(2)]
+    parts[0].write_text("path\na\nc\ne\n")
+    parts[1].write_text("path\nb\nd\n")
+    commands._merge(parts, tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_text() == "path\na\nb\nc\nd\ne\n"
+    assert not any(part.exists() for part in parts)
+
+
+@pytest.mark.parametrize("layout", ["own", "mvtec"])
+def test_evaluate_tells_kinds_apart_and_reads_masks(model, tmp_path, layout, capsys):
+    own = layout == "own"
+    save_all(pictures(6, seed=1), tmp_path / ("normal" if own else "test/good"))
+    mask = np.zeros((20, 24), np.uint8)
+    mask[5:11, 6:12] = 255
+    for kind in ("dent", "hole"):
+        save_all(pictures(3, seed=2, spot=True), tmp_path / ("abnormal" if own else f"test/{kind}"), name=f"{kind}_")
+        place = tmp_path / ("masks" if own else f"ground_truth/{kind}")
+        for path in save_all(np.stack([mask] * 3), place, name=f"{kind}_"):
+            path.rename(path.with_name(f"{path.stem}_mask.png"))
+    commands.evaluate(str(model), str(tmp_path), out=str(tmp_path / "e.csv"))
+    rows = rows_of(tmp_path / "e.csv")
+    assert [(row["kind"], row["images"]) for row in rows] == [("all", "6"), ("dent", "3"), ("hole", "3")]
+    assert all(float(row["auroc"]) == 1 and float(row["pixel_auroc"]) > 0.9 for row in rows)
+    assert "dent" in capsys.readouterr().out
+
+
+def test_evaluate_wants_both_classes(tmp_path):
+    save_all(pictures(3, seed=1), tmp_path / "test" / "good")
+    with pytest.raises(VqadError, match="normal and abnormal images, and one of these is missing"):
+        labelled_images(tmp_path)
+    with pytest.raises(VqadError, match="neither normal/ and abnormal/"):
+        labelled_images(tmp_path / "test" / "good")
+
+
+@pytest.mark.parametrize("inner", ["", "normal", "good", "train/good"])
+def test_fit_finds_the_normal_images(tmp_path, inner):
+    save_all(pictures(24, seed=0), tmp_path / "set" / inner)
+    if inner:
+        save_all(pictures(2, seed=0), tmp_path / "set" / "abnormal")
+    commands.fit([str(tmp_path / "set")], str(tmp_path / "model"), **SMALL | {"epochs": 1})
+    assert facts_of(tmp_path / "model")["images"] == 24
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "set"], "no checkpoints are left"
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("abnormal", "by the name of abnormal it holds abnormal images"),
+        ("few", "19 images are too few to learn what is normal; add 1"),
+    ],
+)
+def test_fit_refuses_what_is_not_normal_or_too_little(tmp_path, place, problem):
+    save_all(pictures(24 if place == "abnormal" else 19, seed=0), tmp_path / place)
+    with pytest.raises(VqadError, match=problem):
+        commands.fit([str(tmp_path / place)], str(tmp_path / "model"), **SMALL)
+    assert not (tmp_path / "model").exists()
+
+
+def test_fit_refuses_a_folder_with_abnormal_images_beside_others(tmp_path):
+    save_all(pictures(24, seed=0), tmp_path / "set" / "defect")
+    with pytest.raises(VqadError, match="by the name of defect"):
+        commands.fit([str(tmp_path / "set")], str(tmp_path / "model"), **SMALL)
+
+
+def test_boxes_are_in_pixels_of_the_image():
+    heatmap = np.zeros((10, 10))
+    heatmap[2:4, 5:8], heatmap[9, 0] = 3.0, 7.0
+    assert regions(heatmap, 1.0, (100, 50)) == [[0, 45, 10, 50, 50, 7.0], [50, 10, 80, 20, 300, 3.0]]
+    assert regions(heatmap, 8.0, (100, 50)) == []
+
+
+def test_overlays_leave_usual_pixels_as_they_are():
+    pixels = np.full((3, 8, 8), 100, np.uint8)
+    heatmap = np.zeros((8, 8))
+    heatmap[:4] = 9.0
+    shown = np.asarray(overlay(pixels, heatmap, 1.0, (8, 8)))
+    assert (shown[6] == 100).all()
+    assert (shown[1] != 100).any()
+
+
+def test_help_and_errors_of_the_commands(tmp_path):
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "vqad_lib", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+
+    assert {"fit", "score", "evaluate", "info"} <= {*run("--help").stdout.split()}
+    failed = run("info", str(tmp_path))
+    assert (failed.returncode, failed.stderr) == (
+        1,
+        f"error: {tmp_path} holds no model; make one: python -m vqad_lib fit FOLDER --out {tmp_path.name}\n",
+    )

@@ -1,0 +1,202 @@
+"""The four verbs of the command line for a person's own images: fit, score, evaluate, info."""
+
+import csv
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import islice, zip_longest
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vqad.estimator import FEWEST, VQAnomalyDetector
+from vqad.labelled import labelled_images
+from vqad.measured import evaluation_table
+from vqad.model import check_place, facts_of, load_model, model_card, save_model
+from vqad.show import overlay, regions
+from vqad.stream import Item, items_of
+from vqad_lib.data.decode import decode_mask
+from vqad_lib.data.folder import list_images
+from vqad_lib.distributed.process import barrier, joined
+from vqad_lib.errors import VqadError
+from vqad_lib.files import atomic_path, write_text
+from vqad_lib.progress import progress
+
+COLUMNS = ("path", "score", "threshold", "decision", "hot_area", "regions", "trouble")
+_NORMAL = ("normal", "good", "train/good", "train/normal")
+_ABNORMAL = ("abnormal", "anomalous", "anomaly", "anomalies", "defect", "defects", "defective", "bad", "ng", "test")
+_BATCH = 64
+
+
+def fit(folders: list[str], out: str, **settings) -> None:
+    """Fit a detector to normal images and write it as a model folder.
+
+    Args:
+        folders: of normal images; of one that holds `normal/`, `good/` or `train/good/`, that part is taken.
+        out: the model's folder.
+        settings: of `VQAnomalyDetector`.
+
+    Raises:
+        VqadError: too few images, a folder that says it holds abnormal ones, or what `VQAnomalyDetector` refuses.
+    """
+    check_place(Path(out))
+    paths, notes = [], []
+    for folder in map(Path, folders):
+        listing = list_images(_normal_part(folder))
+        paths += listing.images
+        notes.append(listing.note())
+        print(f"images    {listing.note()}")
+    if (missing := FEWEST - len(paths)) > 0:
+        raise VqadError(f"{', '.join(folders)}: {len(paths)} images are too few to learn what is normal; add {missing}")
+    working = Path(out).with_name(f".{Path(out).name}.training")
+    detector = VQAnomalyDetector(folder=working, **settings).fit(paths)
+    for note in detector.notes_:
+        print(f"images    {note}")
+    save_model(detector, Path(out), data="; ".join(notes), images=len(paths))
+    shutil.rmtree(working)
+    print(f"done      {out}: score from {detector.threshold_:.4g} on is abnormal; see {out}/MODEL_CARD.md")
+
+
+def _normal_part(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise VqadError(f"{folder} is no folder; give one with normal images")
+    names = {place.name.lower(): place for place in folder.iterdir() if place.is_dir()}
+    for part in _NORMAL:
+        first, *rest = part.split("/")
+        place = names.get(first, folder / first).joinpath(*rest)
+        if place.is_dir():
+            return place
+    if found := sorted(names.keys() & set(_ABNORMAL)) or [name for name in [folder.name.lower()] if name in _ABNORMAL]:
+        raise VqadError(
+            f"{folder}: by the name of {found[0]} it holds abnormal images; fit takes normal ones alone: put them into "
+            f"{folder / 'normal'}, or name their folder"
+        )
+    return folder
+
+
+def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_bad: bool = False) -> int:
+    """Score images as they come, and write a table with a row for each.
+
+    Args:
+        sources: see `items_of`.
+        out: a CSV file; columns are `COLUMNS`. `regions` holds a JSON list of boxes in px of the original image: left,
+            top, right, bottom, area and highest value of each connected part of the heatmap that exceeds what the
+            allowed share of normal images reaches anywhere.
+        heatmaps: a folder for overlays as PNG; "" for none.
+        skip_bad: do not count images that cannot be read as a failure.
+
+    Returns:
+        The exit status: 1 if an image could not be read.
+
+    Raises:
+        VqadError: as `load_model`, `items_of` and `atomic_path`.
+    """
+    with joined() as me:
+        detector, counts = load_model(Path(model)), Counter()
+        parts = [Path(out) if me.size == 1 else Path(f"{out}.{rank}.csv") for rank in range(me.size)]
+        with atomic_path(parts[me.rank]) as place, open(place, "w", newline="", encoding="utf-8") as handle:
+            table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            items = items_of(sources, settings=detector.settings_, rank=me.rank, of=me.size)
+            shown = progress(items, what="score", unit="image")
+            for row in _rows(detector, shown, Path(heatmaps) if heatmaps else None):
+                table.writerow(row)
+                counts[row["decision"]] += 1
+        barrier()
+        if me.is_first and me.size > 1:
+            _merge(parts, Path(out))
+    print(f"done      {out}: " + ", ".join(f"{n} {decision}" for decision, n in sorted(counts.items())))
+    return int(counts["unreadable"] > 0 and not skip_bad)
+
+
+def evaluate(model: str, folder: str, *, out: str = "") -> None:
+    """Measure a model on labelled images: areas with 95% intervals, by kind of defect, and of pixels where masks are.
+
+    Args:
+        folder: see `labelled_images`.
+        out: a CSV file for the table; "" prints it alone.
+
+    Raises:
+        VqadError: as `load_model` and `labelled_images`; an image or a mask cannot be decoded.
+    """
+    detector, images = load_model(Path(model)), labelled_images(Path(folder))
+    size = detector.settings_.image_size_px
+    items = progress(
+        items_of([str(image.path) for image in images], settings=detector.settings_), what="score", total=len(images)
+    )
+    scores, heatmaps = [], []
+    for batch in _batches(items):
+        if trouble := next((item.trouble for item in batch if item.trouble), ""):
+            raise VqadError(trouble)
+        of_batch, maps = detector.scores_and_heatmaps(torch.from_numpy(np.stack([item.pixels for item in batch])))
+        scores.append(of_batch)
+        heatmaps.append(maps.astype(np.float32))
+    masks = [decode_mask(image.mask, size)[0] if image.mask else np.zeros((size, size), np.uint8) for image in images]
+    table = evaluation_table(
+        np.concatenate(scores),
+        np.concatenate(heatmaps),
+        np.stack(masks),
+        [image.kind for image in images],
+        threshold=detector.threshold_,
+        has_masks=any(image.mask for image in images),
+    )
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    if out:
+        write_text(Path(out), table.to_csv(index=False, lineterminator="\n"))
+
+
+def info(model: str) -> None:
+    """Print the card of a model.
+
+    Raises:
+        VqadError: as `facts_of`.
+    """
+    print(model_card(facts_of(Path(model))))
+
+
+def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+    while batch := list(islice(items, _BATCH)):
+        yield batch
+
+
+def _rows(detector: VQAnomalyDetector, items: Iterator[Item], folder: Path | None) -> Iterator[dict]:
+    """A row of the table for each image; overlays go into the folder."""
+    for batch in _batches(items):
+        readable = [item for item in batch if item.pixels is not None]
+        found = {}
+        if readable:
+            scores, heatmaps = detector.scores_and_heatmaps(torch.from_numpy(np.stack([i.pixels for i in readable])))
+            found = {item.name: each for item, *each in zip(readable, scores, heatmaps, strict=True)}
+        for item in batch:
+            row = {"path": item.name, "threshold": detector.threshold_}
+            if item.name in found:
+                value, heatmap = found[item.name]
+                boxes = regions(heatmap, detector.hot_, item.size)
+                row |= {"score": float(value), "decision": "abnormal" if value >= detector.threshold_ else "normal"}
+                row |= {"hot_area": float((heatmap >= detector.hot_).mean()), "regions": json.dumps(boxes)}
+                if folder:
+                    name = re.sub(r"[^\w.#-]+", "_", item.name).strip("_")
+                    with atomic_path(folder / f"{name}.png") as path:
+                        overlay(item.pixels, heatmap, detector.hot_, item.size).save(path)
+            else:
+                row |= {"decision": "unreadable", "trouble": item.trouble}
+                print(f"skipped   {item.trouble}", file=sys.stderr)
+            yield row
+
+
+def _merge(parts: list[Path], out: Path) -> None:
+    """One table of the parts of all processes, in the order of the images."""
+    with atomic_path(out) as place, ExitStack() as files, open(place, "w", encoding="utf-8") as whole:
+        handles = [files.enter_context(open(part, encoding="utf-8", newline="")) for part in parts]
+        readers = [csv.reader(handle) for handle in handles]
+        table = csv.writer(whole, lineterminator="\n")
+        headers = [next(reader) for reader in readers]
+        table.writerow(headers[0])
+        table.writerows(row for rows in zip_longest(*readers) for row in rows if row)
+    for part in parts:
+        part.unlink()

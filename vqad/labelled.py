@@ -1,0 +1,65 @@
+"""Images of which it is known whether, of what kind, and where they are abnormal; for `evaluate`."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from vqad_lib.data.folder import is_folder, list_images, read_folder
+from vqad_lib.errors import VqadError
+
+GOOD = ("good", "normal")
+
+
+class Labelled(NamedTuple):
+    """A path, the kind of defect ("" for normal images), and the mask where there is one."""
+
+    path: Path
+    kind: str
+    mask: Path | None
+
+
+def labelled_images(folder: Path) -> list[Labelled]:
+    """The images of a folder, normal ones first: `normal/`, `abnormal/` and masks (`data.folder`), or as MVTec AD.
+
+    A kind is the subfolder of an abnormal image; where it lies in none, the word that its name begins with, if all
+    kinds found so have two images at least.
+
+    Raises:
+        VqadError: the folder has neither layout, or lacks a class; see `read_folder` too.
+    """
+    folder = Path(folder)
+    found = _mvtec(folder) if (folder / "test").is_dir() else _own(folder)
+    if not any(image.kind for image in found) or all(image.kind for image in found):
+        raise VqadError(f"{folder}: evaluation takes normal and abnormal images, and one of these is missing")
+    return sorted(found, key=lambda image: (image.kind, image.path))
+
+
+def _own(folder: Path) -> list[Labelled]:
+    if not is_folder(folder):
+        raise VqadError(
+            f"{folder} holds neither normal/ and abnormal/, nor test/good/ and test/<kind>/; sort the images so"
+        )
+    records = read_folder(folder).records
+    kinds = {record.path: _kind(record.path, record.image_id) for record in records if record.label}
+    if min(Counter(kinds.values()).values()) < 2:
+        kinds = dict.fromkeys(kinds, "abnormal")
+    return [Labelled(record.path, kinds.get(record.path, ""), record.mask_path) for record in records]
+
+
+def _kind(path: Path, image_id: str) -> str:
+    inner = image_id.split("/")[1:-1]
+    return inner[0] if inner else (re.match(r"[^\W\d_]*", path.stem)[0] or "abnormal")
+
+
+def _mvtec(folder: Path) -> list[Labelled]:
+    found = []
+    for place in sorted(path for path in (folder / "test").iterdir() if path.is_dir()):
+        kind = "" if place.name.lower() in GOOD else place.name
+        masks = {path.stem.removesuffix("_mask"): path for path in (folder / "ground_truth" / place.name).glob("*")}
+        if kind and masks and (bare := [p for p in list_images(place).images if p.stem not in masks]):
+            raise VqadError(
+                f"{bare[0]} has no mask in {folder / 'ground_truth' / place.name}; add it, or remove all masks"
+            )
+        found += [Labelled(path, kind, masks.get(path.stem) if kind else None) for path in list_images(place).images]
+    return found

@@ -1,0 +1,137 @@
+"""A fitted detector as one folder: weights and calibration, settings and threshold, and a card for people.
+
+    model.safetensors   networks and calibration
+    settings.json       all else, with versions and the digest of the weights
+    MODEL_CARD.md       what it was fitted to, how good it is, and its limits
+    examples/           pseudo-anomalies, and their heatmaps
+
+Nothing in it is unpickled.
+"""
+
+import dataclasses
+from importlib.metadata import version
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import nn
+
+from vqad.estimator import VQAnomalyDetector
+from vqad.settings import settings_from
+from vqad.show import overlay
+from vqad_lib.detectors.local import SIGNALS, Calibration
+from vqad_lib.distributed.process import process
+from vqad_lib.errors import VqadError
+from vqad_lib.files import atomic_folder, read_json, sha256_of, write_bytes, write_json, write_text
+from vqad_lib.models.autoencoder import VQAutoencoder
+from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.training.checkpoint import load_weights, weights_bytes
+
+FORMAT = 1
+_PACKAGES = ("vqad", "torch", "safetensors", "scikit-learn")
+_NUMBERS = {"mixture": str, "share": str, "threshold": float, "hot": float}
+
+
+def save_model(detector: VQAnomalyDetector, folder: Path, *, data: str, images: int) -> None:
+    """Write a fitted detector; a model that stood at `folder` is replaced once all of the new one is there.
+
+    Args:
+        data: what it was fitted to, for the card.
+        images: how many.
+
+    Raises:
+        VqadError: the folder cannot be written, or holds something else than a model.
+    """
+    check_place(folder)
+    parts = {"autoencoder": detector.autoencoder_, "prior": detector.prior_, "calibration": detector.calibration_}
+    with atomic_folder(folder) as made:
+        write_bytes(made / "model.safetensors", weights_bytes(nn.ModuleDict(parts)))
+        facts = {
+            "format": FORMAT,
+            "weights_sha256": sha256_of(made / "model.safetensors"),
+            "settings": dataclasses.asdict(detector.settings_),
+            "held_out_scores": detector.held_out_scores_.tolist(),
+            "choices": detector.choices_.to_dict("records"),
+            "data": data,
+            "images": images,
+            "versions": {name: version(name) for name in _PACKAGES},
+        }
+        facts |= {name: getattr(detector, f"{name}_") for name in _NUMBERS}
+        write_json(made / "settings.json", facts)
+        write_text(made / "MODEL_CARD.md", model_card(facts))
+        (made / "examples").mkdir()
+        for number, (image, heatmap) in enumerate(zip(*detector.examples_, strict=True), start=1):
+            pair = (np.zeros_like(heatmap), heatmap)  # as it is, and with its heatmap
+            sides = [overlay(image, shown, detector.hot_, image.shape[:0:-1]) for shown in pair]
+            Image.fromarray(np.hstack([np.asarray(side) for side in sides])).save(made / "examples" / f"{number}.png")
+
+
+def model_card(facts: dict) -> str:
+    """The card of what `settings.json` holds, Markdown."""
+    template = Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")
+    settings = settings_from(facts["settings"], source="settings.json")
+    return jinja2.Template(template, undefined=jinja2.StrictUndefined).render(**facts, grid=settings.grid[0])
+
+
+def check_place(folder: Path) -> None:
+    """Refuse to write a model where something else is.
+
+    Raises:
+        VqadError: naming the folder.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and (is_model(folder) or not any(folder.iterdir()))):
+        raise VqadError(f"{folder} is there and is no model; give another --out")
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model."""
+    return (Path(folder) / "settings.json").is_file()
+
+
+def facts_of(folder: Path) -> dict:
+    """What `settings.json` of a model says, checked against its weights.
+
+    Raises:
+        VqadError: the folder holds no model, one of another format, or one that is damaged; it is named.
+    """
+    folder = Path(folder)
+    if not is_model(folder):
+        raise VqadError(f"{folder} holds no model; make one: python -m vqad_lib fit FOLDER --out {folder.name}")
+    facts, weights = read_json(folder / "settings.json"), folder / "model.safetensors"
+    if facts.get("format") != FORMAT:
+        raise VqadError(f"{folder} has format {facts.get('format')}, this version reads {FORMAT}; fit the model again")
+    if not weights.is_file() or sha256_of(weights) != facts.get("weights_sha256"):
+        raise VqadError(f"{weights} is missing, cut off, or another model's; fit the model again")
+    return facts
+
+
+def load_model(folder: Path, *, device: str | None = None) -> VQAnomalyDetector:
+    """A fitted detector, as `save_model` wrote it.
+
+    Raises:
+        VqadError: as `facts_of`.
+    """
+    facts = facts_of(folder)
+    settings = settings_from(facts["settings"], source=str(Path(folder) / "settings.json"))
+    size, K = settings.image_size_px, settings.autoencoder.codebook_size
+    usual = torch.empty(len(SIGNALS), size, size)
+    parts = nn.ModuleDict(
+        {
+            "autoencoder": VQAutoencoder(settings.autoencoder),
+            "prior": PixelSnail(settings.prior, codebook_size=K, grid=settings.grid),
+            "calibration": Calibration(usual, usual.clone()),
+        }
+    )
+    load_weights(Path(folder) / "model.safetensors", parts)
+    parts.to(torch.device(device) if device else process().device).eval().requires_grad_(False)
+    detector = VQAnomalyDetector(image_size_px=size, codebook_size=K, device=device)
+    detector.settings_ = settings
+    detector.autoencoder_, detector.prior_, detector.calibration_ = parts.values()
+    for name, kind in _NUMBERS.items():
+        setattr(detector, f"{name}_", kind(facts[name]))
+    detector.held_out_scores_, detector.choices_ = np.array(facts["held_out_scores"]), pd.DataFrame(facts["choices"])
+    return detector

@@ -1,0 +1,90 @@
+"""Images one after the other, from wherever a person keeps them: a million take the memory of a hundred."""
+
+import glob
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+
+from vqad.prepare import reduced
+from vqad.settings import Settings
+from vqad_lib.data.decode import decode_frame
+from vqad_lib.data.folder import is_image_name
+from vqad_lib.errors import VqadError
+from vqad_lib.files import usable_cores
+
+VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+
+
+class Item(NamedTuple):
+    """An image: its name, and (3, size, size) uint8 with its original (width, height), or why it cannot be read."""
+
+    name: str
+    pixels: np.ndarray | None
+    size: tuple[int, int]
+    trouble: str = ""
+
+
+def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: int = 1) -> Iterator[Item]:
+    """Every `of`-th image, from number `rank` on, decoded by all cores a little ahead of who asks.
+
+    Args:
+        sources: files, folders (subfolders included, in the order of names), patterns such as `*.png`, videos, or "-"
+            for a list of these on standard input, a line each.
+
+    Raises:
+        VqadError: a source is not there; a video needs PyAV and it is not installed.
+    """
+    mine = itertools.islice(_places(sources), rank, None, of)
+    tasks = (joblib.delayed(_decoded)(name, image, settings.image_size_px, settings.white) for name, image in mine)
+    return joblib.Parallel(usable_cores(), prefer="threads", return_as="generator")(tasks)
+
+
+def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> Item:
+    try:
+        if isinstance(image, np.ndarray):
+            return Item(name, reduced(image, size_px), image.shape[1::-1])
+        return Item(name, *decode_frame(image, size_px, white=white))
+    except VqadError as error:
+        return Item(name, None, (0, 0), str(error))
+
+
+def _places(sources: Iterable[str]) -> Iterator[tuple[str, Path | np.ndarray]]:
+    for source in sources:
+        path = Path(source)
+        if source == "-":
+            yield from _places(line.rstrip("\n") for line in sys.stdin if line.strip())
+        elif path.is_dir():
+            yield from ((str(found), found) for found in _below(path))
+        elif path.suffix.lower() in VIDEOS and path.is_file():
+            yield from _frames(path)
+        elif path.exists():
+            yield source, path
+        elif matches := sorted(glob.glob(source, recursive=True)):
+            yield from _places(matches)
+        else:
+            raise VqadError(f"{source} is neither a file, nor a folder, nor a pattern that fits any")
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(names) if is_image_name(name))
+
+
+def _frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    try:
+        import av
+    except ImportError as error:
+        raise VqadError(f"{path} is a video, which takes PyAV: pip install av") from error
+    try:
+        with av.open(str(path)) as video:
+            for number, frame in enumerate(video.decode(video=0)):
+                yield f"{path}#{number}", frame.to_ndarray(format="rgb24")
+    except av.FFmpegError as error:
+        raise VqadError(f"cannot decode {path}: {error}; replace or remove the file") from error
