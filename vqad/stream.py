@@ -4,11 +4,12 @@ import glob
 import itertools
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
 import numpy as np
 
 from vqad.prepare import reduced
@@ -41,8 +42,14 @@ def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: i
         VqadError: a source is not there; a video needs PyAV and it is not installed.
     """
     mine = itertools.islice(_places(sources), rank, None, of)
-    tasks = (joblib.delayed(_decoded)(name, image, settings.image_size_px, settings.white) for name, image in mine)
-    return joblib.Parallel(usable_cores(), prefer="threads", return_as="generator")(tasks)
+    waiting, cores = deque(), usable_cores()
+    with ThreadPoolExecutor(cores) as pool:
+        for name, image in mine:
+            waiting.append(pool.submit(_decoded, name, image, settings.image_size_px, settings.white))
+            if len(waiting) > 2 * cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> Item:

@@ -25,6 +25,7 @@ from vqad.show import overlay, regions
 from vqad.stream import items_of
 from vqad_lib.data.defects import FAMILIES, pseudo_defects
 from vqad_lib.errors import VqadError
+from vqad_lib.files import usable_cores
 
 SMALL = {"image_size_px": 16, "channels": (8, 16), "codebook_size": 16, "epochs": 12}
 
@@ -299,6 +300,18 @@ def test_sources_are_files_patterns_folders_and_lists(tmp_path, monkeypatch):
     assert [item.name for item in items_of(["-"], settings=EIGHT)] == [paths[1], paths[0]]
     with pytest.raises(VqadError, match="neither a file, nor a folder, nor a pattern"):
         list(items_of([str(tmp_path / "none.png")], settings=EIGHT))
+
+
+def test_images_are_decoded_a_little_ahead_and_no_more(tmp_path, monkeypatch):
+    """However many there are: what waits is bounded by the cores, and nothing of a batch stays with the next one."""
+    (path,) = save_all(pictures(1, seed=0), tmp_path)
+    asked = []
+    monkeypatch.setattr(sys, "stdin", (asked.append(number) or f"{path}\n" for number in range(100_000)))
+    items = items_of(["-"], settings=EIGHT)
+    for _ in range(500):
+        next(items)
+    assert len(asked) <= 500 + 2 * usable_cores() + 1
+    items.close()
 
 
 def test_processes_share_the_images(tmp_path):
