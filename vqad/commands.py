@@ -2,10 +2,9 @@
 
 import csv
 import json
-import re
 import shutil
 import sys
-from collections import Counter
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice, zip_longest
@@ -22,6 +21,7 @@ from vqad.show import overlay, regions
 from vqad.stream import Item, items_of
 from vqad_lib.data.decode import decode_mask
 from vqad_lib.data.folder import list_images
+from vqad_lib.distributed.parallel import sum_over_processes
 from vqad_lib.distributed.process import barrier, joined
 from vqad_lib.errors import VqadError
 from vqad_lib.files import atomic_path, write_text
@@ -53,8 +53,15 @@ def fit(folders: list[str], out: str, **settings) -> None:
         print(f"images    {listing.note()}")
     if (missing := FEWEST - len(paths)) > 0:
         raise VqadError(f"{', '.join(folders)}: {len(paths)} images are too few to learn what is normal; add {missing}")
+    detector = VQAnomalyDetector(**settings)
+    size, halvings = detector.image_size_px, len(detector.channels) - 1
+    print(
+        f"settings  {size} x {size} px, {size >> halvings} x {size >> halvings} codes of {detector.codebook_size}; ",
+        end="",
+    )
+    print(f"{detector.epochs} epochs" if detector.epochs else f"{detector.minutes:g} minutes")
     working = Path(out).with_name(f".{Path(out).name}.training")
-    detector = VQAnomalyDetector(folder=working, **settings).fit(paths)
+    detector.set_params(folder=working).fit(paths)
     for note in detector.notes_:
         print(f"images    {note}")
     save_model(detector, Path(out), data="; ".join(notes), images=len(paths))
@@ -97,7 +104,7 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
         VqadError: as `load_model`, `items_of` and `atomic_path`.
     """
     with joined() as me:
-        detector, counts = load_model(Path(model)), Counter()
+        detector, counts = load_model(Path(model)), dict.fromkeys(("normal", "abnormal", "unreadable"), 0)
         parts = [Path(out) if me.size == 1 else Path(f"{out}.{rank}.csv") for rank in range(me.size)]
         with atomic_path(parts[me.rank]) as place, open(place, "w", newline="", encoding="utf-8") as handle:
             table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
@@ -107,11 +114,16 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
             for row in _rows(detector, shown, Path(heatmaps) if heatmaps else None):
                 table.writerow(row)
                 counts[row["decision"]] += 1
+            totals = sum_over_processes(torch.tensor(list(counts.values()), device=me.device)).tolist()
+            if not sum(totals):
+                raise VqadError(f"no images in {', '.join(sources)}; give files, folders or patterns that hold some")
         barrier()
-        if me.is_first and me.size > 1:
-            _merge(parts, Path(out))
-    print(f"done      {out}: " + ", ".join(f"{n} {decision}" for decision, n in sorted(counts.items())))
-    return int(counts["unreadable"] > 0 and not skip_bad)
+        if me.is_first:
+            if me.size > 1:
+                _merge(parts, Path(out))
+            said = ", ".join(f"{n} {decision}" for n, decision in zip(totals, counts, strict=True))
+            print(f"done      {out}: {said}")
+    return int(totals[-1] > 0 and not skip_bad)
 
 
 def evaluate(model: str, folder: str, *, out: str = "") -> None:
@@ -180,13 +192,19 @@ def _rows(detector: VQAnomalyDetector, items: Iterator[Item], folder: Path | Non
                 row |= {"score": float(value), "decision": "abnormal" if value >= detector.threshold_ else "normal"}
                 row |= {"hot_area": float((heatmap >= detector.hot_).mean()), "regions": json.dumps(boxes)}
                 if folder:
-                    name = re.sub(r"[^\w.#-]+", "_", item.name).strip("_")
-                    with atomic_path(folder / f"{name}.png") as path:
+                    with atomic_path(_place_of(item.name, folder)) as path:
                         overlay(item.pixels, heatmap, detector.hot_, item.size).save(path)
             else:
                 row |= {"decision": "unreadable", "trouble": item.trouble}
                 print(f"skipped   {item.trouble}", file=sys.stderr)
             yield row
+
+
+def _place_of(name: str, folder: Path) -> Path:
+    """Where the overlay of an image goes: its own path below the folder, with .png behind it."""
+    parts = ["up" if part == ".." else part for part in f"{name}.png".split("/") if part not in ("", ".")]
+    short = [part if len(part.encode()) < 250 else f"{part[:60]}~{zlib.crc32(part.encode())}.png" for part in parts]
+    return folder.joinpath(*short)
 
 
 def _merge(parts: list[Path], out: Path) -> None:

@@ -16,7 +16,7 @@ from vqad.prepare import reduced
 from vqad.settings import Settings
 from vqad_lib.data.decode import decode_frame
 from vqad_lib.data.folder import is_image_name
-from vqad_lib.errors import VqadError
+from vqad_lib.errors import VqadError, printable
 from vqad_lib.files import usable_cores
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
@@ -53,6 +53,7 @@ def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: i
 
 
 def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> Item:
+    name = printable(name)
     try:
         if isinstance(image, np.ndarray):
             return Item(name, reduced(image, size_px), image.shape[1::-1])
@@ -61,16 +62,17 @@ def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> I
         return Item(name, None, (0, 0), str(error))
 
 
-def _places(sources: Iterable[str]) -> Iterator[tuple[str, Path | np.ndarray]]:
+def _places(sources: Iterable[str], *, listed: bool = False) -> Iterator[tuple[str, Path | np.ndarray]]:
+    """Names and images; one that is `listed` and not there is found to be so when it is decoded."""
     for source in sources:
         path = Path(source)
         if source == "-":
-            yield from _places(line.rstrip("\n") for line in sys.stdin if line.strip())
-        elif path.is_dir():
+            yield from _places((line.rstrip("\n") for line in sys.stdin if line.strip()), listed=True)
+        elif os.path.isdir(source):
             yield from ((str(found), found) for found in _below(path))
-        elif path.suffix.lower() in VIDEOS and path.is_file():
+        elif path.suffix.lower() in VIDEOS and os.path.isfile(source):
             yield from _frames(path)
-        elif path.exists():
+        elif listed or os.path.exists(source):
             yield source, path
         elif matches := sorted(glob.glob(source, recursive=True)):
             yield from _places(matches)

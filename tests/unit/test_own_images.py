@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -276,8 +277,9 @@ def test_score_writes_a_row_for_each_image_in_order(model, detector, tmp_path):
     assert [row["decision"] for row in rows[:2]] == ["abnormal"] * 2
     left, top, right, bottom, area, _ = json.loads(rows[0]["regions"])[0]
     assert (left <= 8, top <= 7, right >= 10, bottom >= 9, area > 0) == (True,) * 5
-    assert len(list((tmp_path / "h").glob("*.png"))) == 5
-    assert {Image.open(path).size for path in (tmp_path / "h").glob("*.png")} == {(24, 20)}
+    overlays = sorted((tmp_path / "h").rglob("*.png"))
+    assert overlays == sorted(tmp_path / "h" / f"{str(path)[1:]}.png" for path in paths)
+    assert {Image.open(path).size for path in overlays} == {(24, 20)}
 
 
 def test_unreadable_images_are_named_skipped_and_counted(model, tmp_path, capsys):
@@ -290,6 +292,31 @@ def test_unreadable_images_are_named_skipped_and_counted(model, tmp_path, capsys
     assert f"cannot decode {tmp_path / 'i000.png'}" in said.err
     assert [row["decision"] for row in rows_of(Path(out))] == ["unreadable", "normal"]
     assert commands.score(str(model), [str(tmp_path)], out, skip_bad=True) == 0
+
+
+def test_names_of_any_bytes_are_written(model, tmp_path):
+    (path,) = save_all(pictures(1, seed=7), tmp_path / "in")
+    odd = os.fsencode(path.parent) + b'/\xfc\n,"' + b"x" * 240 + b".png"
+    os.rename(path, odd)
+    assert commands.score(str(model), [str(path.parent)], str(tmp_path / "s.csv"), heatmaps=str(tmp_path / "h")) == 0
+    (row,) = rows_of(tmp_path / "s.csv")
+    assert row["path"] == f'{path.parent}/\\udcfc\\n,"{"x" * 240}.png'
+    assert len(list((tmp_path / "h").rglob("*.png"))) == 1
+
+
+def test_no_image_at_all_is_an_error_and_leaves_no_table(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(VqadError, match="no images in"):
+        commands.score(str(model), [str(tmp_path / "in")], str(tmp_path / "s.csv"))
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_listed_image_that_is_not_there_is_skipped(model, tmp_path, monkeypatch, capsys):
+    (path,) = save_all(pictures(1, seed=7), tmp_path)
+    monkeypatch.setattr(sys, "stdin", [f"{path}\n", f"{tmp_path}/gone.png\n"])
+    assert commands.score(str(model), ["-"], str(tmp_path / "s.csv")) == 1
+    assert "gone.png" in capsys.readouterr().err
+    assert len(rows_of(tmp_path / "s.csv")) == 2
 
 
 def test_sources_are_files_patterns_folders_and_lists(tmp_path, monkeypatch):
