@@ -13,8 +13,10 @@ import torch
 from conftest import REPOSITORY
 from PIL import Image
 from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
 
 from vqad import commands
 from vqad.estimator import VQAnomalyDetector
@@ -94,6 +96,37 @@ def test_settings_are_scikit_learns(detector):
     assert again.get_params() == detector.get_params()
     assert not hasattr(again, "settings_")
     assert again.set_params(codebook_size=8).codebook_size == 8
+
+
+# scikit-learn's own checks, of those that fit no table of numbers; all others of `check_estimator` do
+CHECKS = (
+    "estimator_cloneable",
+    "estimator_tags_renamed",
+    "valid_tag_types",
+    "estimator_repr",
+    "mixin_order",
+    "no_attributes_set_in_init",
+    "parameters_default_constructible",
+    "get_params_invariance",
+    "set_params",
+)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_checks_of_scikit_learn(name):
+    getattr(estimator_checks, f"check_{name}")("VQAnomalyDetector", VQAnomalyDetector())
+
+
+def test_works_in_cross_validation(detector):
+    images = np.concatenate([pictures(45, seed=0), pictures(3, seed=1, spot=True)])
+    abnormal = np.array([1] * 45 + [-1] * 3)
+    few = clone(detector).set_params(epochs=1)
+    halves = [(np.arange(24), np.arange(24, 48)), (np.arange(20, 45), np.r_[:20, 45:48])]
+    found = cross_val_score(
+        few, images, abnormal, cv=halves, scoring=lambda fitted, X, y: (fitted.predict(X) == y).mean()
+    )
+    assert found.shape == (2,)
+    assert (found > 0.5).all()
 
 
 def test_works_in_a_pipeline(detector):
