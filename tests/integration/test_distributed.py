@@ -193,7 +193,7 @@ def test_scores_of_two_processes_are_those_of_one(root):
     path.unlink()
     (parts,) = (root / "data" / "derived" / "tiny" / "synthetic" / "seed_3" / "paper").glob("scores_*")
     shutil.rmtree(parts)
-    done = run_command(root, "score", *options)
+    done = run_command(root, "score-split", *options)
     assert (done.returncode, done.stdout) == (0, f"done      {path.relative_to(root)}\n"), done.stderr
     assert path.read_bytes() == together
     assert len(list(parts.glob("*.parquet"))) > 2, "too few chunks for two processes to share"
