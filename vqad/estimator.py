@@ -47,7 +47,7 @@ from vqad_lib.training.loop import Batches, Objective, finished, fit
 from vqad_lib.training.objectives import Losses, prior_objectives, vq_terms
 
 FEWEST = 20
-_HELD_OUT, _FEWEST_HELD_OUT = 0.1, 20
+_HELD_OUT, _FEWEST_HELD_OUT, _MOST_HELD_OUT = 0.1, 20, 200
 _FOR_PRIOR, _FOR_THE_REST = 0.2, 0.2  # of the time; the rest is calibration and choice
 _PASSES = 400  # through the images, at most
 _PAINTINGS = 4  # pseudo-anomalies of each held-out image
@@ -135,7 +135,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
             raise VqadError(f"{len(images)} images are too few to learn what is normal; add {FEWEST - len(images)}")
         images = normalised(images) if settings.normalise else images
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
-        n = max(round(_HELD_OUT * len(images)), min(_FEWEST_HELD_OUT, len(images) // 4))
+        n = max(min(round(_HELD_OUT * len(images)), _MOST_HELD_OUT), min(_FEWEST_HELD_OUT, len(images) // 4))
         train, held_out = images[order[n:]], images[order[:n]]
         if settings.flips:
             train = torch.cat([train, train.flip(3), train.flip(2)])
