@@ -33,13 +33,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise VqadError(
-            f"cannot write {path}: {reason}; free space or make the folder writable, then run again"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: OSError) -> VqadError:
+    reason = error.strerror or str(error)
+    return VqadError(f"cannot write {path}: {reason}; free space or make the folder writable, then run again")
 
 
 def whole_files(folder: Path, suffix: str) -> list[Path]:
@@ -73,10 +75,7 @@ def atomic_folder(folder: Path, *, first_wins: bool = False) -> Iterator[Path]:
             if not folder.exists():
                 os.replace(made, folder)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise VqadError(
-            f"cannot write {folder}: {reason}; free space or make the folder writable, then run again"
-        ) from error
+        raise _not_written(folder, error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
