@@ -14,6 +14,7 @@ from torch import Tensor
 from vqad_lib.data.decode import FULL_RANGE, decode_frame
 from vqad_lib.files import usable_cores
 
+_AT_A_TIME = 256  # images; as float they take four times the room
 _DEVIATIONS = 6.0  # of an image's values, that the range from black to white spans
 
 
@@ -44,6 +45,10 @@ def are_paths(X: Sequence | NDArray) -> bool:
 
 def normalised(images: Tensor) -> Tensor:
     """Median brightness to grey, and six standard deviations to the range: (n, 3, H, W) uint8 -> the same."""
+    return torch.cat([_normalised(part) for part in images.split(_AT_A_TIME)])
+
+
+def _normalised(images: Tensor) -> Tensor:
     values = images.flatten(1).float()
     middle, deviation = values.median(1).values, values.std(1).clamp_min(2.0)
     shape = (-1, 1, 1, 1)
