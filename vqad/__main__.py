@@ -36,7 +36,7 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     score = add("score", "score images, and show where they are abnormal")
     score.add_argument("model", metavar="MODEL")
     score.add_argument("sources", nargs="+", metavar="PATH", help="files, folders, patterns, videos; - reads a list")
-    score.add_argument("--out", default="scores.csv", help="the table to write, scores.csv by default")
+    score.add_argument("--out", default="scores.csv", help="the table, CSV or .parquet, scores.csv by default")
     score.add_argument("--heatmaps", default="", metavar="FOLDER", help="of overlays to write")
     score.add_argument("--skip-bad", action="store_true", help="images that cannot be read are no failure")
     evaluate = add("evaluate", "measure a model on images sorted into normal/ and abnormal/, or as MVTec AD")

@@ -11,12 +11,15 @@ from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
 import torch
 
 from vqad.estimator import FEWEST, VQAnomalyDetector
 from vqad.labelled import labelled_images
 from vqad.measured import evaluation_table
 from vqad.model import check_place, facts_of, load_model, model_card, save_model
+from vqad.prepare import fingerprints
 from vqad.show import overlay, regions
 from vqad.stream import Item, items_of
 from vqad_lib.data.decode import decode_mask
@@ -91,9 +94,9 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
 
     Args:
         sources: see `items_of`.
-        out: a CSV file; columns are `COLUMNS`. `regions` holds a JSON list of boxes in px of the original image: left,
-            top, right, bottom, area and highest value of each connected part of the heatmap that exceeds what the
-            allowed share of normal images reaches anywhere.
+        out: a CSV file, or Parquet by its ending; columns are `COLUMNS`. `regions` holds a JSON list of boxes in px of
+            the original image: left, top, right, bottom, area and highest value of each connected part of the heatmap
+            that exceeds what the allowed share of normal images reaches anywhere.
         heatmaps: a folder for overlays as PNG; "" for none.
         skip_bad: do not count images that cannot be read as a failure.
 
@@ -105,7 +108,8 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
     """
     with joined() as me:
         detector, counts = load_model(Path(model)), dict.fromkeys(("normal", "abnormal", "unreadable"), 0)
-        parts = [Path(out) if me.size == 1 else Path(f"{out}.{rank}.csv") for rank in range(me.size)]
+        table_at = Path(out) if Path(out).suffix != ".parquet" else Path(f"{out}.csv")
+        parts = [table_at if me.size == 1 else Path(f"{out}.{rank}.csv") for rank in range(me.size)]
         with atomic_path(parts[me.rank]) as place, open(place, "w", newline="", encoding="utf-8") as handle:
             table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
             table.writeheader()
@@ -120,7 +124,9 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
         barrier()
         if me.is_first:
             if me.size > 1:
-                _merge(parts, Path(out))
+                _merge(parts, table_at)
+            if table_at != Path(out):
+                _to_parquet(table_at, Path(out))
             said = ", ".join(f"{n} {decision}" for n, decision in zip(totals, counts, strict=True))
             print(f"done      {out}: {said}")
     return int(totals[-1] > 0 and not skip_bad)
@@ -129,33 +135,48 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
 def evaluate(model: str, folder: str, *, out: str = "") -> None:
     """Measure a model on labelled images: areas with 95% intervals, by kind of defect, and of pixels where masks are.
 
+    Images that it was trained on are left out; those that were held out then count, for training has not seen them.
+
     Args:
         folder: see `labelled_images`.
         out: a CSV file for the table; "" prints it alone.
 
     Raises:
-        VqadError: as `load_model` and `labelled_images`; an image or a mask cannot be decoded.
+        VqadError: as `load_model` and `labelled_images`; an image or a mask cannot be decoded; it was trained on all
+            normal ones.
     """
     detector, images = load_model(Path(model)), labelled_images(Path(folder))
     size = detector.settings_.image_size_px
     items = progress(
         items_of([str(image.path) for image in images], settings=detector.settings_), what="score", total=len(images)
     )
-    scores, heatmaps = [], []
-    for batch in _batches(items):
-        if trouble := next((item.trouble for item in batch if item.trouble), ""):
+    seen, held_out, left = set(detector.trained_on_), set(detector.held_out_), []
+    scores, heatmaps, of_threshold = [], [], 0
+    for batch in _batches(zip(images, items, strict=True)):
+        if trouble := next((item.trouble for _, item in batch if item.trouble), ""):
             raise VqadError(trouble)
-        of_batch, maps = detector.scores_and_heatmaps(torch.from_numpy(np.stack([item.pixels for item in batch])))
-        scores.append(of_batch)
-        heatmaps.append(maps.astype(np.float32))
-    masks = [decode_mask(image.mask, size)[0] if image.mask else np.zeros((size, size), np.uint8) for image in images]
+        prints = fingerprints(item.pixels for _, item in batch)
+        batch = [pair for pair, own in zip(batch, prints, strict=True) if own not in seen]
+        of_threshold += sum(own in held_out for own in prints)
+        if batch:
+            of_batch, maps = detector.scores_and_heatmaps(torch.from_numpy(np.stack([i.pixels for _, i in batch])))
+            scores.append(of_batch)
+            heatmaps.append(maps.astype(np.float32))
+        left += [image for image, _ in batch]
+    if n := len(images) - len(left):
+        print(f"left out  {n} images that the model was trained on")
+    if of_threshold:
+        print(f"note      {of_threshold} images were held out in training, and set the threshold")
+    if all(image.kind for image in left):
+        raise VqadError(f"{folder}: the model was trained on all normal images; add some that it has not seen")
+    masks = [decode_mask(image.mask, size)[0] if image.mask else np.zeros((size, size), np.uint8) for image in left]
     table = evaluation_table(
         np.concatenate(scores),
         np.concatenate(heatmaps),
         np.stack(masks),
-        [image.kind for image in images],
+        [image.kind for image in left],
         threshold=detector.threshold_,
-        has_masks=any(image.mask for image in images),
+        has_masks=any(image.mask for image in left),
     )
     print(table.to_string(index=False, float_format="{:.3f}".format))
     if out:
@@ -171,7 +192,7 @@ def info(model: str) -> None:
     print(model_card(facts_of(Path(model))))
 
 
-def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+def _batches(items: Iterator) -> Iterator[list]:
     while batch := list(islice(items, _BATCH)):
         yield batch
 
@@ -218,3 +239,20 @@ def _merge(parts: list[Path], out: Path) -> None:
         table.writerows(row for rows in zip_longest(*readers) for row in rows if row)
     for part in parts:
         part.unlink()
+
+
+def _to_parquet(table: Path, out: Path) -> None:
+    """A CSV of scores as Parquet, a block at a time; the CSV goes."""
+    texts = dict.fromkeys(("path", "decision", "regions", "trouble"), pyarrow.string())
+    types = {name: texts.get(name, pyarrow.float64()) for name in COLUMNS}
+    options = {
+        "convert_options": pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+        "parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True),
+    }
+    with ExitStack() as files:
+        place = files.enter_context(atomic_path(out))
+        blocks = files.enter_context(pyarrow.csv.open_csv(table, **options))
+        writer = files.enter_context(pyarrow.parquet.ParquetWriter(place, blocks.schema))
+        for block in blocks:
+            writer.write_batch(block)
+    table.unlink()

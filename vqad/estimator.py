@@ -2,9 +2,10 @@
 
 A VQ-VAE and a PixelSNAIL whose sizes and training follow from the settings and the time allowed. The autoencoder sees
 images with pseudo-anomalies in them and learns to give back the images without: so it restores, in one pass, what it
-never saw. Scores are local and calibrated (`detectors.local`). A tenth of the images is held out. With
-pseudo-anomalies of other kinds painted in, it says which signals to add up and how much of a map to average; as it is,
-where the decision threshold stands. No abnormal image is asked for.
+never saw. A third, small network sees what those two say, and is taught to mark pseudo-anomalies. Scores are local and
+calibrated (`detectors.local`). A tenth of the images is held out. With pseudo-anomalies of other kinds painted in, it
+says which signals to add up and how much of a map to average; as it is, where the decision threshold stands. No
+abnormal image is asked for.
 """
 
 import hashlib
@@ -27,12 +28,19 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from vqad.prepare import are_paths, normalised, squeezed
+from vqad.prepare import are_paths, fingerprints, normalised, squeezed
 from vqad.settings import Settings, settings_for
 from vqad_lib.config import TrainingConfig
 from vqad_lib.data.decode import survey
 from vqad_lib.data.defects import pseudo_defects
-from vqad_lib.detectors.local import MIXTURES, SHARES, Calibration, image_scores, signal_maps
+from vqad_lib.detectors.local import (
+    MIXTURES,
+    SHARES,
+    Calibration,
+    image_scores,
+    seen_by_segmenter,
+    signal_maps,
+)
 from vqad_lib.detectors.scoring import encode_all
 from vqad_lib.distributed.process import process
 from vqad_lib.errors import VqadError
@@ -40,6 +48,7 @@ from vqad_lib.files import read_json, usable_cores, write_json
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.segmenter import Segmenter, segmentation_loss
 from vqad_lib.progress import progress
 from vqad_lib.seeds import seed_from
 from vqad_lib.training.checkpoint import load_weights
@@ -48,7 +57,7 @@ from vqad_lib.training.objectives import Losses, prior_objectives, vq_terms
 
 FEWEST = 20
 _HELD_OUT, _FEWEST_HELD_OUT, _MOST_HELD_OUT = 0.1, 20, 200
-_FOR_PRIOR, _FOR_THE_REST = 0.2, 0.2  # of the time; the rest is calibration and choice
+_FOR = {"autoencoder": 0.45, "prior": 0.15, "segmenter": 0.3}  # of the time; the rest is calibration and choice
 _PASSES = 400  # through the images, at most
 _PAINTINGS = 4  # pseudo-anomalies of each held-out image
 _TIMED_BATCHES = 3
@@ -73,12 +82,13 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
 
     Attributes:
         settings_: all numbers of the fitted detector.
-        autoencoder_, prior_: the networks, in evaluation mode.
+        autoencoder_, prior_, segmenter_: the networks, in evaluation mode.
         calibration_: what is usual at each position.
         mixture_, share_: the signals that are added up, and how much of a heatmap counts (`detectors.local`).
         threshold_: from this score on an image is called abnormal.
         choices_: the mixtures and shares that were tried, with image_auroc and pixel_auroc on pseudo-anomalies.
         held_out_scores_: of the normal images that were held out, each calibrated without it.
+        held_out_, trained_on_: fingerprints of these images and of the others (`prepare.fingerprints`).
         notes_: what a person should know of the values in the files that it was fitted to.
         hot_: parts of a heatmap from this value on are shown as abnormal.
         examples_: a few pseudo-anomalies, (3, size, size) uint8, and their heatmaps.
@@ -133,10 +143,12 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         images = squeezed(X, settings.image_size_px, white=settings.white)
         if len(images) < FEWEST:
             raise VqadError(f"{len(images)} images are too few to learn what is normal; add {FEWEST - len(images)}")
+        prints = fingerprints(images)
         images = normalised(images) if settings.normalise else images
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
         n = max(min(round(_HELD_OUT * len(images)), _MOST_HELD_OUT), min(_FEWEST_HELD_OUT, len(images) // 4))
         train, held_out = images[order[n:]], images[order[:n]]
+        self.held_out_, self.trained_on_ = ([prints[i] for i in part] for part in (order[:n], order[n:]))
         if settings.flips:
             train = torch.cat([train, train.flip(3), train.flip(2)])
         with tempfile.TemporaryDirectory() as temporary:
@@ -191,13 +203,32 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
             network = PixelSnail(settings.prior, codebook_size=self.codebook_size, grid=settings.grid).to(device)
             return network, prior_objectives("prior", network)
 
-        whole = ends - time.monotonic()
-        images, seconds = [train.to(device), held_out.to(device)], whole * (1 - _FOR_PRIOR - _FOR_THE_REST)
+        def new_segmenter() -> tuple[Segmenter, list[Objective]]:
+            network = Segmenter(settings.segmenter_channels).to(device, memory_format=torch.channels_last)
+            return network, [Objective("segmenter", network, partial(self._marks, network, settings.window_px))]
+
+        begun = time.monotonic()
+        images = [train.to(device), held_out.to(device)]
+
+        def until(*parts: str) -> float:
+            """Seconds that are left, if these parts of the time may be gone."""
+            return begun + sum(_FOR[part] for part in parts) * (ends - begun) - time.monotonic()
+
+        seconds = until("autoencoder")
         self.autoencoder_, first = self._fitted(new_autoencoder, images, settings.train_autoencoder, folder, seconds)
         codes = [encode_all(self.autoencoder_, part) for part in images]
-        seconds = ends - time.monotonic() - whole * _FOR_THE_REST
+        seconds = until("autoencoder", "prior")
         self.prior_, second = self._fitted(new_prior, codes, settings.train_prior, folder, seconds)
-        self.settings_ = replace(settings, train_autoencoder=first, train_prior=second)
+        seconds = until("autoencoder", "prior", "segmenter")
+        self.segmenter_, third = self._fitted(new_segmenter, images, settings.train_segmenter, folder, seconds)
+        self.settings_ = replace(settings, train_autoencoder=first, train_prior=second, train_segmenter=third)
+
+    def _marks(self, network: Segmenter, window_px: int, images: Tensor, _epoch: int) -> Losses:
+        """How well pseudo-anomalies are marked; every other image has none."""
+        shown, masks = pseudo_defects(images, family="taught", generator=torch.default_generator)
+        shown[::2], masks[::2] = images[::2], False
+        seen = seen_by_segmenter(self.autoencoder_, self.prior_, shown, window_px=window_px)
+        return {"loss": segmentation_loss(network(seen), masks)}
 
     def _fitted(
         self, new: Callable, items: list[Tensor], config: TrainingConfig, folder: Path, seconds: float
@@ -236,7 +267,8 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         """`signal_maps` of uint8, or of float in [-1, 1]."""
         batch = images.to(self._device)
         batch = to_unit_range(batch) if batch.dtype == torch.uint8 else batch
-        return signal_maps(self.autoencoder_, self.prior_, batch, window_px=self.settings_.window_px)
+        networks = self.autoencoder_, self.prior_, self.segmenter_
+        return signal_maps(*networks, batch, window_px=self.settings_.window_px)
 
     def _calibrate(self, held_out: Tensor) -> None:
         """Each half of the held-out images is judged by what is usual in the other."""

@@ -28,10 +28,13 @@ from vqad_lib.errors import VqadError
 from vqad_lib.files import atomic_folder, read_json, sha256_of, write_bytes, write_json, write_text
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.segmenter import Segmenter
 from vqad_lib.training.checkpoint import load_weights, weights_bytes
 
-FORMAT = 1
+FORMAT = 2
 _PACKAGES = ("vqad", "torch", "safetensors", "scikit-learn")
+_NETWORKS = ("autoencoder", "prior", "segmenter", "calibration")
+_LISTS = ("held_out", "trained_on")
 _NUMBERS = {"mixture": str, "share": str, "threshold": float, "hot": float}
 
 
@@ -46,7 +49,7 @@ def save_model(detector: VQAnomalyDetector, folder: Path, *, data: str, images: 
         VqadError: the folder cannot be written, or holds something else than a model.
     """
     check_place(folder)
-    parts = {"autoencoder": detector.autoencoder_, "prior": detector.prior_, "calibration": detector.calibration_}
+    parts = {name: getattr(detector, f"{name}_") for name in _NETWORKS}
     with atomic_folder(folder) as made:
         write_bytes(made / "model.safetensors", weights_bytes(nn.ModuleDict(parts)))
         facts = {
@@ -59,7 +62,7 @@ def save_model(detector: VQAnomalyDetector, folder: Path, *, data: str, images: 
             "images": images,
             "versions": {name: version(name) for name in _PACKAGES},
         }
-        facts |= {name: getattr(detector, f"{name}_") for name in _NUMBERS}
+        facts |= {name: getattr(detector, f"{name}_") for name in (*_NUMBERS, *_LISTS)}
         write_json(made / "settings.json", facts)
         write_text(made / "MODEL_CARD.md", model_card(facts))
         (made / "examples").mkdir()
@@ -123,15 +126,21 @@ def load_model(folder: Path, *, device: str | None = None) -> VQAnomalyDetector:
         {
             "autoencoder": VQAutoencoder(settings.autoencoder),
             "prior": PixelSnail(settings.prior, codebook_size=K, grid=settings.grid),
+            "segmenter": Segmenter(settings.segmenter_channels),
             "calibration": Calibration(usual, usual.clone()),
         }
     )
     load_weights(Path(folder) / "model.safetensors", parts)
+    for name in ("autoencoder", "segmenter"):  # as `fit` has them: the same rounding
+        parts[name].to(memory_format=torch.channels_last)
     parts.to(torch.device(device) if device else process().device).eval().requires_grad_(False)
     detector = VQAnomalyDetector(image_size_px=size, codebook_size=K, device=device)
     detector.settings_ = settings
-    detector.autoencoder_, detector.prior_, detector.calibration_ = parts.values()
+    for name in _NETWORKS:
+        setattr(detector, f"{name}_", parts[name])
     for name, kind in _NUMBERS.items():
         setattr(detector, f"{name}_", kind(facts[name]))
+    for name in _LISTS:
+        setattr(detector, f"{name}_", facts[name])
     detector.held_out_scores_, detector.choices_ = np.array(facts["held_out_scores"]), pd.DataFrame(facts["choices"])
     return detector

@@ -1,6 +1,7 @@
 """Images as a detector takes them: squeezed into a square, uint8, and of one brightness and contrast where wanted."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,11 @@ def squeezed(X: Sequence | NDArray, size_px: int, *, white: int = FULL_RANGE) ->
 def are_paths(X: Sequence | NDArray) -> bool:
     """Whether these are paths of images, and not images."""
     return len(X) > 0 and isinstance(X[0], str | Path)
+
+
+def fingerprints(images: Iterable[Tensor | NDArray]) -> list[str]:
+    """What tells images apart, each (3, H, W) uint8 after squeezing: 16 hexadecimal digits."""
+    return [hashlib.blake2b(np.asarray(image).tobytes(), digest_size=8).hexdigest() for image in images]
 
 
 def normalised(images: Tensor) -> Tensor:

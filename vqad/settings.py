@@ -42,8 +42,10 @@ class Settings(Section):
     defects: Annotated[int, Field(ge=0, le=8)]
     autoencoder: AutoencoderConfig
     prior: PixelSnailConfig
+    segmenter_channels: Count
     train_autoencoder: TrainingConfig
     train_prior: TrainingConfig
+    train_segmenter: TrainingConfig
     window_px: Odd
     false_alarms: Annotated[Weight, Field(le=0.5)]
     seed: Seed
@@ -74,6 +76,9 @@ def settings_for(detector: Any) -> Settings:
     Raises:
         VqadError: they build no network; the parameter is named.
     """
+    for key in ("minutes", "epochs"):
+        if (value := getattr(detector, key)) is not None and not 0 < value < math.inf:
+            raise VqadError(f"{key} must be a number above 0, got {value}")
     content, channels = read_yaml(Path(__file__).with_name("settings.yaml")), list(detector.channels)
     content |= {key: getattr(detector, key) for key in _PARAMETERS}
     content["autoencoder"] |= {"channels": channels, "codebook_size": detector.codebook_size}

@@ -31,8 +31,9 @@ def regions(heatmap: NDArray, hot: float, size: tuple[int, int]) -> list[list[fl
 
 
 def overlay(pixels: NDArray[np.uint8], heatmap: NDArray, hot: float, size: tuple[int, int]) -> Image.Image:
-    """An image (3, H, W) of this width and height, its heatmap over it: clear where usual, bright from 2 hot on."""
-    strength = np.clip(heatmap / (2 * hot), 0, 1)[..., None] * _OPAQUE
-    colours = colormaps["inferno"](strength[..., 0] / _OPAQUE)[..., :3]
+    """An image (3, H, W) of this width and height, its heatmap over it: clear where usual, bright from `hot` on."""
+    heat = np.clip(heatmap / hot, 0, 2) / 2
+    strength = _OPAQUE * np.clip(2 * heat, 0, 1)[..., None] ** 2
+    colours = colormaps["inferno"](0.35 + 0.6 * heat)[..., :3]
     shown = (1 - strength) * pixels.transpose(1, 2, 0) / 255 + strength * colours
     return Image.fromarray((shown * 255).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)

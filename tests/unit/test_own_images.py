@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -22,7 +23,7 @@ from vqad import commands
 from vqad.estimator import VQAnomalyDetector
 from vqad.labelled import labelled_images
 from vqad.model import facts_of, load_model, save_model
-from vqad.prepare import normalised, squeezed
+from vqad.prepare import fingerprints, normalised, squeezed
 from vqad.settings import settings_for
 from vqad.show import overlay, regions
 from vqad.stream import items_of
@@ -151,14 +152,9 @@ def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         VQAnomalyDetector(**SMALL, folder=tmp_path).fit(images)
     monkeypatch.undo()
-    monkeypatch.setattr("vqad.estimator.pseudo_defects", _only_for_judging)
+    monkeypatch.setattr("vqad.estimator._without_defects", lambda *_: pytest.fail("the autoencoder is trained again"))
     resumed = VQAnomalyDetector(**SMALL, folder=tmp_path).fit(images)
     np.testing.assert_array_equal(whole.score_samples(images), resumed.score_samples(images))
-
-
-def _only_for_judging(images, *, family, generator):
-    assert family == "judged", "the autoencoder is trained again"
-    return pseudo_defects(images, family=family, generator=generator)
 
 
 def test_too_few_images_are_told_how_many_are_missing():
@@ -257,7 +253,7 @@ def test_the_threshold_lets_no_more_normal_images_through_than_allowed():
         (lambda folder: (folder / "model.safetensors").unlink(), "missing, cut off, or another model's"),
         (lambda folder: (folder / "settings.json").write_text("{"), "is not valid JSON"),
         (lambda folder: (folder / "settings.json").unlink(), "holds no model"),
-        (lambda folder: change(folder, format=99), "has format 99, this version reads 1"),
+        (lambda folder: change(folder, format=99), "has format 99, this version reads 2"),
         (lambda folder: change(folder, settings={"grid": 1}), "settings.json: .*key"),
     ],
 )
@@ -405,6 +401,50 @@ def test_evaluate_tells_kinds_apart_and_reads_masks(model, tmp_path, layout, cap
     assert [(row["kind"], row["images"]) for row in rows] == [("all", "6"), ("dent", "3"), ("hole", "3")]
     assert all(float(row["auroc"]) == 1 and float(row["pixel_auroc"]) > 0.9 for row in rows)
     assert "dent" in capsys.readouterr().out
+
+
+def test_evaluate_leaves_out_what_the_model_was_trained_on(model, detector, tmp_path, capsys):
+    fitted_to, fresh = pictures(60, seed=0), pictures(5, seed=1)  # the first are the model's own
+    save_all(fitted_to, tmp_path / "normal")
+    save_all(pictures(4, seed=2, spot=True), tmp_path / "abnormal")
+    commands.evaluate(str(model), str(tmp_path))
+    n = len(detector.held_out_)
+    said = capsys.readouterr().out
+    assert f"left out  {60 - n} images that the model was trained on" in said
+    assert f"{n} images were held out in training" in said
+    for path, print_ in zip(
+        sorted((tmp_path / "normal").iterdir()), fingerprints(squeezed(fitted_to, 16)), strict=True
+    ):
+        if print_ in detector.held_out_:
+            path.unlink()
+    with pytest.raises(VqadError, match="trained on all normal images; add some"):
+        commands.evaluate(str(model), str(tmp_path))
+    save_all(fresh, tmp_path / "normal", name="fresh")
+    commands.evaluate(str(model), str(tmp_path), out=str(tmp_path / "e.csv"))
+    assert "held out in training" not in capsys.readouterr().out
+    assert float(rows_of(tmp_path / "e.csv")[0]["false_alarms"]) * 5 % 1 == pytest.approx(0, abs=1e-6)
+
+
+def test_parquet_holds_what_the_csv_holds(model, tmp_path):
+    paths = [str(path) for path in save_all(pictures(3, seed=7), tmp_path / "in")]
+    Path(paths[1]).write_bytes(b"no image")
+    for name in ("s.csv", "s.parquet"):
+        commands.score(str(model), [str(tmp_path / "in")], str(tmp_path / name))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "s.parquet"),
+        pd.read_csv(tmp_path / "s.csv"),
+        check_dtype=False,
+        check_exact=False,
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "s.csv", "s.parquet"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"minutes": -1}, {"minutes": float("nan")}, {"epochs": 0}, {"minutes": float("inf")}]
+)
+def test_no_time_is_refused(wrong):
+    with pytest.raises(VqadError, match=f"{next(iter(wrong))} must be a number above 0, got"):
+        VQAnomalyDetector(**SMALL | wrong).fit(pictures(24, seed=0))
 
 
 def test_evaluate_wants_both_classes(tmp_path):
