@@ -20,12 +20,14 @@ LAB_ARGS ?=
 FORMATS ?=
 PYTHON ?=
 PYTEST_ARGS ?=
+MINUTES ?=
+FLIPS ?=
 ifeq ($(MAKELEVEL),0)
-$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS LAB_ARGS FORMATS PYTHON PYTEST_ARGS,$(if $(value $(s)),\
+$(foreach s,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS DEVICES NETWORKS LAB_ARGS FORMATS PYTHON PYTEST_ARGS MINUTES FLIPS,$(if $(value $(s)),\
   $(if $(filter environment,$(origin $(s))),$(info note      $(s)=$(value $(s)) comes from the environment))))
 endif
 # as they were typed, and through the environment: make keeps its hands off a $, the shell off quotes and backticks
-$(foreach setting,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS NETWORKS,\
+$(foreach setting,PROFILE DATASET DATA_ROOT SEED SEEDS PERCEPTUAL JOBS NETWORKS MINUTES FLIPS,\
   $(eval override export $(setting) := $$(value $(setting))))
 
 # -- the environment: .venv from the lock, or PYTHON=python3 for one that is already active --------------------------
@@ -51,7 +53,7 @@ export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
 export VQAD_FIGURE_FORMATS = $(FORMATS)
 
-.PHONY: help paper results fidelity measured ablation ablated test smoke nbval check-resume check-sizes lint data lab report bench clean lock notebooks
+.PHONY: help paper results fidelity measured ablation ablated test smoke nbval check-resume check-sizes lint data lab report bench own-images clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -63,7 +65,7 @@ help:
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
 	@echo '          FORMATS=png,pdf (figures as PDF too)'
 	@echo '          NETWORKS=auto|trained|random (of make bench)  LAB_ARGS=--port=N (options of JupyterLab)'
-	@echo '          PYTEST_ARGS="..." (of make test, for unit and integration tests)'
+	@echo '          MINUTES=N FLIPS=1 (of make own-images)  PYTEST_ARGS="..." (of make test, for unit and integration tests)'
 
 # into .venv, and what the lock says: of the user's pip only where packages come from
 PIP := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_NO_BINARY -u PIP_ONLY_BINARY \
@@ -128,6 +130,11 @@ bench: $(ENVIRONMENT) $(EXTRAS)
 	@$(PY) -m vqad_lib bench --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" \
 	  --seed="$$SEED" --perceptual="$$PERCEPTUAL" --networks="$$NETWORKS"
 
+## own-images: fit a detector to the normal images of DATA_ROOT (without: of the walkway), measure it on the others
+own-images: $(ENVIRONMENT)
+	@$(PY) -m vqad_lib own-images --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" --seed="$$SEED" \
+	  --minutes="$$MINUTES" --flips="$$FLIPS"
+
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
 data: $(ENVIRONMENT)
 	@$(PY) -m vqad_lib.data.download
@@ -170,7 +177,7 @@ check-sizes: $(ENVIRONMENT)
 	@VQAD_SLOW=1 $(OWN) pytest -v tests/integration/test_full_size.py
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
-SHOWN = $(wildcard reports/workstation/ucsd_ped2 reports/demo/ucsd_ped2)
+SHOWN = $(wildcard reports/workstation/ucsd_ped2 reports/demo/ucsd_ped2 reports/own_images/folder_magnetic_tile)
 notebooks: smoke
 	@rm -rf $(DERIVED)/executed
 	@$(QUIET) $(OWN) nbconvert --log-level=WARN --ExecutePreprocessor.record_timing=False \

@@ -22,6 +22,7 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 STORED = REPOSITORY / "tests" / "stored_outputs"
 COMPARED = "# NBVAL_CHECK_OUTPUT"
 OF_A_RUN = {"profile", "dataset", "data_root", "seed", "perceptual", "latent_dim", "codebook_size"}
+OF_A_RUN |= {"results", "minutes", "flips"}
 SAYS = "The outputs below are of a run with"
 
 

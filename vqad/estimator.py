@@ -163,6 +163,12 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         heatmaps = torch.cat(list(self._heatmaps(images)))
         return image_scores(heatmaps, SHARES[self.share_]).double().cpu().numpy(), heatmaps.cpu().numpy()
 
+    def signals(self, images: Tensor) -> Tensor:
+        """What the heatmaps are made of, before calibration, (n, 4, size, size); of images as above."""
+        check_is_fitted(self)
+        images = normalised(images) if self.settings_.normalise else images
+        return self._all_signals(images, "images")
+
     def anomaly_map(self, X: Sequence | NDArray) -> NDArray[np.float32]:
         """Heatmaps in standard deviations from normal, (n, size, size); higher is more abnormal."""
         check_is_fitted(self)

@@ -5,7 +5,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vqad_lib.data.folder import is_folder, list_images, read_folder
+from vqad_lib.data.frames import FrameSet
 from vqad_lib.errors import VqadError
 
 GOOD = ("good", "normal")
@@ -45,6 +49,15 @@ def _own(folder: Path) -> list[Labelled]:
     if min(Counter(kinds.values()).values()) < 2:
         kinds = dict.fromkeys(kinds, "abnormal")
     return [Labelled(record.path, kinds.get(record.path, ""), record.mask_path) for record in records]
+
+
+def kinds_of(frames: FrameSet) -> NDArray[np.str_]:
+    """The kind of defect of each frame, as above; "" for normal ones."""
+    index = frames.index
+    known = index["kind"].where(index["kind"] != "", "abnormal")
+    if frames.paths and frames.dataset == "folder":
+        known = [_kind(path, image_id) for path, image_id in zip(frames.paths, index["image_id"], strict=True)]
+    return np.where(index["label"] == 1, known, "").astype(str)
 
 
 def _kind(path: Path, image_id: str) -> str:

@@ -32,10 +32,12 @@ CHOICES = {
     "variant": {"vqvae", "vqgan", "hinge"},
     "scheme": {"paper", "official"},
     "networks": {"auto", "trained", "random"},
-    "results": {"smoke/bench"},  # nbval must not write where make bench does
+    "results": {"smoke/bench", "smoke/own_images"},  # nbval must not write where make bench does
     "replicate": {0},
+    "minutes": {0.2},
+    "flips": {False},
 }
-ALONE = ["20_benchmarks", "30_explore"]  # no stage of make paper
+ALONE = ["20_benchmarks", "30_explore", "40_own_images"]  # no stage of make paper
 CODE_LINES_AT_MOST = 85  # what one notebook alone does stands in it, to be read there
 WRITTEN_OUT = {"04_one_frame": 130}  # what the library does, step by step
 MACHINE_PATH = re.compile(r"(?<![\w.:/}<])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\w")

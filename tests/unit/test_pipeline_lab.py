@@ -175,3 +175,16 @@ def test_bench_takes_what_is_not_given_from_the_last_run_of_its_profile(root, mo
         {"profile": "smoke", "seed": "3", "networks": "random"},
     ]
     assert {(notebook, place.name) for notebook, _, place in executed} == {("20_benchmarks", "20_benchmarks.ipynb")}
+
+
+def test_own_images_have_results_of_their_own(root, monkeypatch):
+    executed = []
+    monkeypatch.setattr(lab, "execute_notebook", lambda *given: executed.append(given[1:]))
+    frames = SimpleNamespace(dataset="folder", title="image folder tiles")
+    monkeypatch.setattr(lab, "load_frames", lambda *_: frames)
+    given = {"profile": "smoke", "dataset": "auto", "data_root": "tiles", "seed": "", "perceptual": ""}
+    place = lab.own_images(root, given, minutes=2.0, flips=True)
+    assert place == root / "reports" / "own_images" / "folder_tiles"
+    ((notebook, parameters, file),) = executed
+    assert (notebook, file) == ("40_own_images", place / "notebooks" / "40_own_images.ipynb")
+    assert parameters == given | {"results": "own_images/folder_tiles", "minutes": 2.0, "flips": True}

@@ -77,6 +77,7 @@ FACTS = {
     "13_fidelity": ["95% interval", "the 2.5th to the 97.5th percentile", "left of 0", "crosses 0"],
     "14_ablation": ["95% interval", "hold 0"],
     "14_ablation_train": ["between 1 (one code"],
+    "40_own_images": ["et al. 2021", "a 95% interval", "up to 0.3"],
     "20_benchmarks": [f"restoration: {GRID**2} passes", "below 1 means", "exponent of 1"],
 }
 

@@ -1,4 +1,4 @@
-"""What `make lab` and `make bench` do: notebooks 30 and 20, set to the last run, apart from the stages of `make paper`.
+"""What `make lab`, `make bench` and `make own-images` do with notebooks 30, 20 and 40, apart from `make paper`.
 
 JupyterLab opens a list of all notebooks, which leads to the explorer: to a copy, for JupyterLab saves what it shows,
 which in the notebook itself would be a change of a committed file.
@@ -18,7 +18,7 @@ from vqad_lib.files import read_json, write_text
 from vqad_lib.pipeline.contents import COMMITTED, contents
 from vqad_lib.pipeline.notebooks import execute_notebook
 
-LAB, BENCH = "30_explore", "20_benchmarks"
+LAB, BENCH, OWN = "30_explore", "20_benchmarks", "40_own_images"
 SMALLEST = "smoke"  # its networks mean nothing
 _PARAMETERS = ("profile", "dataset", "data_root", "seed", "perceptual")
 
@@ -68,6 +68,29 @@ def bench(root: Path, given: dict[str, str], *, networks: str) -> Path:
     execute_notebook(root, BENCH, parameters, reports / "notebooks" / f"{BENCH}.ipynb")
     print(f"report    {(reports / 'index.html').relative_to(root)}")
     return reports / "index.html"
+
+
+def own_images(root: Path, given: dict[str, str], *, minutes: float, flips: bool) -> Path:
+    """Fit a detector to the normal images of a data set, measure it on the others, and say where that stands.
+
+    Args:
+        given: profile, dataset, data_root, seed; of the profile only the size of images counts, and the walkway.
+        minutes, flips: of `VQAnomalyDetector`.
+
+    Returns:
+        reports/own_images/<data set>.
+
+    Raises:
+        VqadError: profile or data are not usable, or the notebook failed.
+    """
+    profile = configured(given["profile"], seed=given["seed"])
+    frames = load_frames(root, profile, given["dataset"], given["data_root"])
+    results = f"own_images/{Path(Run(root, profile, frames, device=None).results).name}"
+    parameters = given | {"results": results, "minutes": minutes, "flips": flips}
+    print(f"fit       {frames.title}, {minutes:g} minutes and a few more", flush=True)
+    execute_notebook(root, OWN, parameters, root / "reports" / results / "notebooks" / f"{OWN}.ipynb")
+    print(f"done      reports/{results}, figures/{results}")
+    return root / "reports" / results
 
 
 def _profile(parameters: dict[str, str]) -> Profile:

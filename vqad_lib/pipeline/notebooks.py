@@ -127,6 +127,8 @@ def execute_notebook(root: Path, notebook: str, parameters: dict[str, str], exec
     Raises:
         VqadError: the notebook failed, or a disk is full.
     """
+    # papermill's jsonschema would compile a grammar of web addresses for a second, in every stage; it does without
+    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill  # seconds to import, and most calls have nothing to do
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
