@@ -57,8 +57,9 @@ from vqad_lib.training.objectives import Losses, prior_objectives, vq_terms
 
 FEWEST = 20
 _HELD_OUT, _FEWEST_HELD_OUT, _MOST_HELD_OUT = 0.1, 20, 200
-_FOR = {"autoencoder": 0.45, "prior": 0.15, "segmenter": 0.3}  # of the time; the rest is calibration and choice
+_FOR = {"autoencoder": 0.35, "prior": 0.1, "segmenter": 0.45}  # of the time; the rest is calibration and choice
 _PASSES = 400  # through the images, at most
+_MARKED = 3  # pseudo-anomalies in an image that the segmenter learns from, each with an even chance
 _PAINTINGS = 4  # pseudo-anomalies of each held-out image
 _TIMED_BATCHES = 3
 _SCORE_BATCH = 16
@@ -230,9 +231,13 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         self.settings_ = replace(settings, train_autoencoder=first, train_prior=second, train_segmenter=third)
 
     def _marks(self, network: Segmenter, window_px: int, images: Tensor, _epoch: int) -> Losses:
-        """How well pseudo-anomalies are marked; every other image has none."""
-        shown, masks = pseudo_defects(images, family="taught", generator=torch.default_generator)
-        shown[::2], masks[::2] = images[::2], False
+        """How well pseudo-anomalies are marked; an image has several or none."""
+        shown, masks = images, torch.zeros_like(images[:, 0], dtype=torch.bool)
+        for _ in range(_MARKED):
+            painted, where = pseudo_defects(shown, family="taught", generator=torch.default_generator)
+            used = torch.rand(len(images)).to(images.device) < 0.5  # drawn on the CPU, as the rest
+            shown = torch.where(used[:, None, None, None], painted, shown)
+            masks = masks | (where & used[:, None, None])
         seen = seen_by_segmenter(self.autoencoder_, self.prior_, shown, window_px=window_px)
         return {"loss": segmentation_loss(network(seen), masks)}
 

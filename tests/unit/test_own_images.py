@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
+from benchmarks import streaming_memory
 from vqad import commands
 from vqad.estimator import VQAnomalyDetector
 from vqad.labelled import labelled_images
@@ -512,3 +513,10 @@ def test_help_and_errors_of_the_commands(tmp_path):
         1,
         f"error: {tmp_path} holds no model; make one: python -m vqad_lib fit FOLDER --out {tmp_path.name}\n",
     )
+
+
+def test_memory_of_scoring_a_stream_is_measured_in_a_process_of_its_own():
+    (row,) = streaming_memory.memory_rows((7,)).to_dict("records")
+    assert row["images"] == 7
+    assert row["peak_mib"] > 100, "torch alone takes more"
+    assert row["seconds"] > 0

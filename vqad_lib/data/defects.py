@@ -4,14 +4,17 @@ The two families have no kind in common: what an autoencoder learns to take out 
 chosen by ("judged"). None is made after the defects of any data set.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 FAMILIES = {"taught": ("patch", "warp", "noise"), "judged": ("scratch", "spot", "stain", "blur")}
-_SIZE = {"patch": (0.04, 0.35), "warp": (0.08, 0.35), "noise": (0.04, 0.35)}
-_SIZE |= {"scratch": (0.1, 0.5), "spot": (0.03, 0.1), "stain": (0.15, 0.5), "blur": (0.1, 0.35)}
-"""Lengths of a region's axes, in shares of the image's side."""
+# length and width of a region, in shares of the image's side, each drawn evenly on a logarithmic scale
+_LENGTH = {"patch": (0.05, 0.5), "warp": (0.08, 0.5), "noise": (0.05, 0.5)}
+_LENGTH |= {"scratch": (0.1, 0.5), "spot": (0.03, 0.1), "stain": (0.15, 0.5), "blur": (0.1, 0.35)}
+_WIDTH = _LENGTH | {"patch": (0.01, 0.3), "warp": (0.03, 0.3), "noise": (0.01, 0.3)}
 
 
 def pseudo_defects(images: Tensor, *, family: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -49,6 +52,9 @@ class _Draw:
         values = torch.rand((self.n, *(shape or (1, 1))), generator=self.generator).to(self.device)
         return low + (high - low) * values
 
+    def size(self, low: float, high: float) -> Tensor:
+        return self.uniform(math.log(low), math.log(high)).exp()
+
     def sign(self) -> Tensor:
         return self.uniform(-1, 1).sign()
 
@@ -64,9 +70,10 @@ def _region(kind: str, draw: _Draw, size: list[int]) -> Tensor:
     dy, dx = ys[:, None] - draw.uniform(0.05, 0.95), xs[None, :] - draw.uniform(0.05, 0.95)
     angle = draw.uniform(0, torch.pi)
     along, across = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
-    length, width = (draw.uniform(*_SIZE[kind]) / 2 for _ in range(2))
+    length, width = draw.size(*_LENGTH[kind]) / 2, draw.size(*_WIDTH[kind]) / 2
+    across = across - draw.uniform(-2, 2) * along**2
     if kind == "scratch":  # a thin, bent line
-        across = across - draw.uniform(-2, 2) * along**2 - draw.uniform(-9, 9) * along**3
+        across = across - draw.uniform(-9, 9) * along**3
         inside = (along.abs() < length) & (across.abs() < draw.uniform(0.4, 1.6) / max(size))
     else:
         ragged = 0.4 * draw.smooth(1, 12, size)[:, 0]

@@ -14,9 +14,10 @@ import nbformat
 from vqad_lib.config import Profile
 from vqad_lib.experiment.digests import digest
 from vqad_lib.experiment.run import Run, absolute, configured, load_frames
-from vqad_lib.files import read_json, write_text
+from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.pipeline.contents import COMMITTED, contents
-from vqad_lib.pipeline.notebooks import execute_notebook
+from vqad_lib.pipeline.notebooks import code_revision, execute_notebook
+from vqad_lib.reporting.tables import labels_of, load_notes, load_table, markdown_table
 
 LAB, BENCH, OWN = "30_explore", "20_benchmarks", "40_own_images"
 SMALLEST = "smoke"  # its networks mean nothing
@@ -88,9 +89,22 @@ def own_images(root: Path, given: dict[str, str], *, minutes: float, flips: bool
     results = f"own_images/{Path(Run(root, profile, frames, device=None).results).name}"
     parameters = given | {"results": results, "minutes": minutes, "flips": flips}
     print(f"fit       {frames.title}, {minutes:g} minutes and a few more", flush=True)
-    execute_notebook(root, OWN, parameters, root / "reports" / results / "notebooks" / f"{OWN}.ipynb")
-    print(f"done      reports/{results}, figures/{results}")
-    return root / "reports" / results
+    place = root / "reports" / results
+    execute_notebook(root, OWN, parameters, place / "notebooks" / f"{OWN}.ipynb")
+    facts = {"profile": profile.name, "dataset": frames.dataset, "perceptual": f"{minutes:g} minutes of training"}
+    write_json(place / "provenance.json", facts | {"code": code_revision(root), "data_digest": frames.digest})
+    write_text(place / "README.md", _own_page(place, Path("../../../figures") / results / "own_images.png"))
+    print(f"done      reports/{results}/README.md")
+    return place
+
+
+def _own_page(place: Path, picture: Path) -> str:
+    """The tables of notebook 40 with its picture, Markdown."""
+    by_kind, methods = (load_table(place, name) for name in ("by_kind", "methods"))
+    parts = [f"# A detector fitted to the normal images of {labels_of(by_kind).dataset}", load_notes(place, "by_kind")]
+    parts += [f"![Images of each kind, and their heatmaps]({picture.as_posix()})", "## By kind of defect"]
+    parts += [markdown_table(by_kind), "## By signal, and by other methods", markdown_table(methods)]
+    return "\n\n".join([*parts, "What the columns mean: `notebooks/40_own_images.ipynb`.\n"])
 
 
 def _profile(parameters: dict[str, str]) -> Profile:
