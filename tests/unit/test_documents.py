@@ -1,6 +1,7 @@
 """What the documents say of profiles, code and committed results holds."""
 
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -193,3 +194,13 @@ def test_what_came_out_otherwise_is_in_the_committed_tables():
     assert all(reported(table)["auc"].idxmax() == "GP" for table in (7, 8))
     ganomaly = committed("table_05").set_index("model").loc["Ganomaly"]
     assert ganomaly["auc_paper_metrics"] < ganomaly["reported_auc"] - 0.1
+
+
+def test_readme_says_what_came_of_the_tiles():
+    place = REPOSITORY / "reports" / "own_images" / "folder_magnetic_tile"
+    row, text = pd.read_csv(place / "by_kind.csv").iloc[0], " ".join(text_of("README.md").split())
+    assert row["kind"] == "all"
+    image, pixels = f"{row['auroc']:.2f} [{row['auroc_low']:.2f}, {row['auroc_high']:.2f}]", f"{row['pixel_auroc']:.2f}"
+    said = f"AUROC {image}, of pixels {pixels}"
+    assert said in text
+    assert json.loads((place / "provenance.json").read_text())["perceptual"] in text

@@ -5,6 +5,7 @@
 
 import io
 from dataclasses import dataclass, replace
+from functools import partial
 
 import ipywidgets
 import numpy as np
@@ -294,7 +295,8 @@ def _draw_scores(among: Axes, in_time: Axes, explorer: Explorer, look: Look, sco
 
 def controls(explorer: Explorer) -> ipywidgets.Widget:
     """Thumbnails and menus to pick a frame, buttons and sliders, and beneath them the picture, which follows."""
-    buttons, slider = ipywidgets.ToggleButtons, {"continuous_update": False}
+    buttons = partial(ipywidgets.ToggleButtons, style={"button_width": "auto"})
+    slider = {"continuous_update": False, "style": {"description_width": "initial"}}
     own = explorer.run.profile.detectors
     clips = sorted(explorer.run.frames.index["clip"][explorer.splits == "test"].unique())
     filters = {
