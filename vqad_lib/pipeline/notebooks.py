@@ -199,7 +199,7 @@ def _strip_papermill_metadata(path: Path) -> None:
 def code_revision(root: Path) -> str:
     """The git revision, "unknown" outside git, and whether code, notebooks or profiles differ from it."""
     command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--"]
-    command += ["vqad_lib", "notebooks", "profiles"]
+    command += ["vqad", "vqad_lib", "notebooks", "profiles"]
     try:
         said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
