@@ -45,7 +45,8 @@ def store_shown(results: list[Path]) -> None:
             continue
         place, executed = found
         run = json.loads((place / "provenance.json").read_text())
-        said = f"{SAYS} profile = {run['profile']!r}, dataset = {run['dataset']!r}; {run['perceptual']}.\n"
+        how = run.get("trained") or run["perceptual"]
+        said = f"{SAYS} profile = {run['profile']!r}, dataset = {run['dataset']!r}; {how}.\n"
         for i, (cell, other) in enumerate(zip(own, executed, strict=True), start=1):
             line = nbformat.v4.new_output("stream", name="stdout", text=said)
             cell.outputs = [line] if "parameters" in tags(cell) else other.outputs

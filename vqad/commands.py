@@ -108,7 +108,7 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
     """
     with joined() as me:
         detector, counts = load_model(Path(model)), dict.fromkeys(("normal", "abnormal", "unreadable"), 0)
-        table_at = Path(out) if Path(out).suffix != ".parquet" else Path(f"{out}.csv")
+        table_at = Path(out) if Path(out).suffix != ".parquet" else Path(out).with_name(f".{Path(out).name}.part.csv")
         parts = [table_at if me.size == 1 else Path(f"{out}.{rank}.csv") for rank in range(me.size)]
         with atomic_path(parts[me.rank]) as place, open(place, "w", newline="", encoding="utf-8") as handle:
             table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")

@@ -203,4 +203,4 @@ def test_readme_says_what_came_of_the_tiles():
     image, pixels = f"{row['auroc']:.2f} [{row['auroc_low']:.2f}, {row['auroc_high']:.2f}]", f"{row['pixel_auroc']:.2f}"
     said = f"AUROC {image}, of pixels {pixels}"
     assert said in text
-    assert json.loads((place / "provenance.json").read_text())["perceptual"] in text
+    assert json.loads((place / "provenance.json").read_text())["trained"] in text

@@ -91,7 +91,7 @@ def own_images(root: Path, given: dict[str, str], *, minutes: float, flips: bool
     print(f"fit       {frames.title}, {minutes:g} minutes and a few more", flush=True)
     place, code = root / "reports" / results, code_revision(root)  # as it is now, whatever is edited meanwhile
     execute_notebook(root, OWN, parameters, place / "notebooks" / f"{OWN}.ipynb")
-    facts = {"profile": profile.name, "dataset": frames.dataset, "perceptual": f"{minutes:g} minutes of training"}
+    facts = {"profile": profile.name, "dataset": frames.dataset, "trained": f"{minutes:g} minutes of training"}
     write_json(place / "provenance.json", facts | {"code": code, "data_digest": frames.digest})
     write_text(place / "README.md", _own_page(place, Path("../../../figures") / results / "own_images.png"))
     print(f"done      reports/{results}/README.md")
