@@ -18,6 +18,7 @@ from vqad_lib.errors import VqadError
 PAPER_FOLDER = Path(__file__).resolve().parents[1] / "data" / "paper"
 TABLE_NUMBERS = tuple(range(1, 28))
 FIGURE_NUMBERS = tuple(range(1, 19))
+DATA = "ucsd_ped2"  # the data set whose numbers these are; beside other data they say nothing
 MODELS = ("VP", "VT", "GP", "GT")  # the combinations that the paper has, in the order of its tables
 COLUMN_ORDER = ("threshold_percentile", "lambda_nats", "f1", "auc", "seconds_per_image")
 

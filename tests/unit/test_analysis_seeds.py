@@ -115,7 +115,7 @@ def test_tables_of_one_seed_have_no_such_columns(run: Run) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["paper", "official"])
-def test_claims_find_what_was_put_in(run: Run, scheme: str) -> None:
+def test_claims_find_what_was_put_in(run: Run, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ask_for_seeds(run, 3)
     for replicate in run.replicates():
         write_scores(replicate, scheme)
@@ -124,7 +124,9 @@ def test_claims_find_what_was_put_in(run: Run, scheme: str) -> None:
     )
     codebook = codebook_rows(run, scheme)
     assert codebook["comparison"].tolist() == ["GP - VP", "GT - VT"] * 3
-    assert codebook["reported_difference"].iloc[0] == pytest.approx(0.997 - 0.942)  # Table 6
+    assert "reported_difference" not in codebook, "the paper's are of other data"
+    monkeypatch.setattr("vqad_lib.analysis.claims.DATA", run.frames.dataset)
+    assert codebook_rows(run, scheme)["reported_difference"].iloc[0] == pytest.approx(0.997 - 0.942)  # Table 6
     assert codebook["verdict"].unique().tolist() == ["better"]
     assert tally(codebook) == "better 6 of 6"
     assert (codebook["seeds_agreeing"] == 3).all()

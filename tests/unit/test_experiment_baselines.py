@@ -160,12 +160,11 @@ def test_table_5_without_anomalib(run):
     assert list(official.index) == list(paper.index)
     assert (paper.loc[["Ganomaly", "DFKDE"], "note"] == NOT_INSTALLED).all()
     assert paper.loc[["Ganomaly", "DFKDE"], ["detector", "f1_paper_metrics", "auroc"]].isna().all(axis=None)
-    assert paper.loc["Ganomaly", ["reported_f1", "reported_auc"]].tolist() == [0.986, 0.992]
+    assert not [column for column in paper if column.startswith("reported_")], "the paper's are of other data"
     assert paper.at["VT", "detector"] == "pixel_wise"
     assert paper.at["VT", "auroc"] == 1.0
     assert paper.at["VP", "auroc"] == 0.5, "a score that is the same everywhere"
     assert paper.at[NEAREST, "auroc_official"] == official.at[NEAREST, "auroc"]
-    assert "reported_auc" not in official
     behind = scores_behind(run, tables["paper"], scheme="paper")
     assert list(behind) == [*MODELS, NEAREST, "per-pixel mean and variance"]
     assert set(behind["VT"]["threshold_percentile"]) == {90}

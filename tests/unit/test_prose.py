@@ -16,6 +16,7 @@ from conftest import REPOSITORY
 
 from vqad_lib.analysis.claims import AS_GOOD_AS
 from vqad_lib.config import load_profile
+from vqad_lib.evaluation.localisation import HIGHEST_FPR
 from vqad_lib.paper import reported
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9]*.ipynb"))
@@ -65,6 +66,7 @@ FACTS = {
         f"{SECONDS['Pixel-wise']:.0f} seconds against {SECONDS['Light Pixel-wise']:.2f}",
         f"an {GRID} x {GRID} grid",
     ],
+    "09_localisation": [f"up to {HIGHEST_FPR}", f"has 0.5, the share of anomalous pixels, and {HIGHEST_FPR / 2}"],
     "09_restorations": [
         "10, 20 and 30 replaced codes",
         "in 12 (pixel-wise) and 13 (light)",

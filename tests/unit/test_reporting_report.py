@@ -58,7 +58,7 @@ def one_line(content: str) -> str:
 
 def results(table: int) -> DataFrame:
     ours = DataFrame({"model": reported(table).index})
-    ours = beside_paper(ours, table=table, key="model")
+    ours = beside_paper(ours, table=table, key="model", dataset="ucsd_ped2")
     ours["f1_paper_metrics"], ours["auc_paper_metrics"] = 0.9, 0.95
     for name in ("f1", "auroc"):
         ours[name], ours[f"{name}_low"], ours[f"{name}_high"] = 0.8, 0.75, 0.85
@@ -321,12 +321,35 @@ def test_summary_by_hand(run):
     assert "1,0,height,128,,," in lines
 
 
+def test_a_page_of_other_data_has_no_number_of_the_papers(run):
+    own = results(6).drop(columns=["reported_f1", "reported_auc"])
+    save_table(own, "table_06", labels=LABELS, folder=run["reports"] / "tables")
+    run["provenance"] = PROVENANCE | {"dataset": "folder"}
+    content, page = read(run)
+    text = " ".join(page.text.split())
+    assert "own numbers are of UCSD Ped2" in text
+    assert not re.search("0\\.881|0\\.942|within 0\\.05|Δ", text)
+    assert 'class="legend"' not in content
+    assert list(pd.read_csv(run["reports"] / "summary.csv")) == [
+        "table",
+        "row",
+        "column",
+        "ours_paper_metrics",
+        "ours_held_out",
+    ]
+
+
 def test_summary_of_shapes_and_seconds(run):
     shapes = reported(1).rename(columns={name: f"paper_{name}" for name in ("height", "width", "channels")})
     shapes = shapes.assign(height=64, width=64, channels=shapes["paper_channels"])
     save_table(shapes, "table_01", labels=LABELS, folder=run["reports"] / "tables")
     times = DataFrame({"method": list(METHODS), "seconds_per_image": [0.04, 0.81, 0.09, 0.12, 0.04]})
-    save_table(beside_paper(times, table=10, key="method"), "table_10", labels=LABELS, folder=run["reports"] / "tables")
+    save_table(
+        beside_paper(times, table=10, key="method", dataset="ucsd_ped2"),
+        "table_10",
+        labels=LABELS,
+        folder=run["reports"] / "tables",
+    )
     content, _ = read(run)
     lines = (run["reports"] / "summary.csv").read_text(encoding="utf-8").splitlines()
     assert "1,0,height,128,64,,-64" in lines

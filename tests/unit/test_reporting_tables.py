@@ -108,16 +108,18 @@ def test_missing_table(tmp_path):
 
 def test_beside_paper_joins_by_row_in_our_order():
     ours = DataFrame({"model": ["GT", "GP", "extra", "VT", "VP"], "f1": [0.1, 0.2, 0.3, 0.4, 0.5]})
-    joined = beside_paper(ours, table=6, key="model")
+    joined = beside_paper(ours, table=6, key="model", dataset="ucsd_ped2")
     assert list(joined.columns) == ["model", "reported_f1", "reported_auc", "f1"]
     np.testing.assert_equal(joined["reported_f1"].to_numpy(), [0.985, 0.993, np.nan, 0.917, 0.881])
     assert list(ours.columns) == ["model", "f1"]
-    pd.testing.assert_frame_equal(beside_paper(joined, table=6, key="model"), joined)
+    pd.testing.assert_frame_equal(beside_paper(joined, table=6, key="model", dataset="ucsd_ped2"), joined)
 
 
 @pytest.mark.parametrize("rows", [[20, 40, 60, 80, 90], [20.0, 40.0, 60.0, 80.0, 90.0], ["20", "40", "60", "80", "90"]])
 def test_beside_paper_knows_percentiles_of_any_type(rows):
-    assert list(beside_paper(DataFrame({"percentile": rows}), table=13, key="percentile")["reported_auc"]) == [
+    assert list(
+        beside_paper(DataFrame({"percentile": rows}), table=13, key="percentile", dataset="ucsd_ped2")["reported_auc"]
+    ) == [
         0.694,
         0.701,
         0.727,
@@ -128,7 +130,9 @@ def test_beside_paper_knows_percentiles_of_any_type(rows):
 
 def test_beside_paper_seconds():
     """The paper's pixel-wise seconds stand beside the algorithm that took them, not beside the fast one."""
-    joined = beside_paper(DataFrame({"method": list(METHODS)}), table=26, key="method").set_index("method")
+    joined = beside_paper(DataFrame({"method": list(METHODS)}), table=26, key="method", dataset="ucsd_ped2").set_index(
+        "method"
+    )
     seconds = joined["reported_seconds_per_image"]
     assert seconds.drop(FAST).to_dict() == {
         "Sample-wise": 0.04,
@@ -139,9 +143,14 @@ def test_beside_paper_seconds():
     assert math.isnan(seconds[FAST])
 
 
+def test_nothing_of_the_paper_stands_beside_other_data():
+    ours = DataFrame({"model": ["VP", "VT", "GP", "GT"], "f1": 0.5})
+    assert list(beside_paper(ours, table=6, key="model", dataset="folder").columns) == ["model", "f1"]
+
+
 def test_beside_paper_names_missing_rows():
     with pytest.raises(VqadError, match=r"table 5: our rows lack the paper's Ganomaly, DFKDE"):
-        beside_paper(frame(), table=5, key="model")
+        beside_paper(frame(), table=5, key="model", dataset="ucsd_ped2")
 
 
 def test_markdown_escapes_and_empty_frames():

@@ -12,7 +12,7 @@ from vqad_lib.analysis.detection import paired_row
 from vqad_lib.experiment.run import Run
 from vqad_lib.experiment.scores import at_selected_threshold, combination_scores
 from vqad_lib.models.registry import AUTOENCODERS, COMBINATIONS, PRIORS
-from vqad_lib.paper import reported
+from vqad_lib.paper import DATA, reported
 
 AS_GOOD_AS = 0.02  # an AUROC lower by less than this still counts as "as good"
 _TABLES = {"sample_wise": 6, "pixel_wise": 7, "light_pixel_wise": 8}
@@ -86,11 +86,11 @@ def _rows(run: Run, scheme: str, pairs: list[tuple[Arm, Arm]], **by: float | str
         tested = [tests(*arm) for arm in arms]
         sides = [np.stack([test["score"].to_numpy() for test in of_arm]) for of_arm in tested]
         measured = paired_row(run, tested[0][0], *sides, scheme=scheme, what=f"{name}, {detector}, {scheme}")
-        # NaN of combinations that the paper lacks
-        theirs = [float(reported(_TABLES[detector])["auc"].get(model, np.nan)) for model, detector in arms]
+        names = {"detector": detector, "comparison": name}
+        if run.frames.dataset == DATA:  # NaN of combinations that the paper lacks
+            theirs = [float(reported(_TABLES[detector])["auc"].get(model, np.nan)) for model, detector in arms]
+            names["reported_difference"] = theirs[0] - theirs[1]
         found.append(
-            {"detector": detector, "comparison": name, "reported_difference": theirs[0] - theirs[1]}
-            | measured
-            | {"verdict": verdict(measured["difference_low"], measured["difference_high"], **by)}
+            names | measured | {"verdict": verdict(measured["difference_low"], measured["difference_high"], **by)}
         )
     return pd.DataFrame(found)

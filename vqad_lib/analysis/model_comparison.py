@@ -110,7 +110,7 @@ def table_5(run: Run) -> dict[str, pd.DataFrame]:
         rows = pd.concat(parts, ignore_index=True)
         others = rows.columns.drop(["model", "detector", "note"])
         tables[scheme] = rows[["model", "detector", *others, "note"]].fillna({"note": ""})
-    tables["paper"] = paper = beside_paper(tables["paper"], table=5, key="model")
+    tables["paper"] = paper = beside_paper(tables["paper"], table=5, key="model", dataset=run.frames.dataset)
     if "official" in tables:
         official = tables["official"].set_index("model")["auroc"]
         paper.insert(len(paper.columns) - 1, "auroc_official", paper["model"].map(official))

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-_HIGHEST_FPR = 0.3  # up to which the regions' overlap is integrated, as usual
+HIGHEST_FPR = 0.3  # up to which the regions' overlap is integrated, as usual
 _THRESHOLDS = 300
 
 
@@ -32,7 +32,7 @@ def localisation_metrics(heatmaps: NDArray, masks: NDArray) -> dict[str, float]:
 def per_region_overlap(heatmaps: NDArray, masks: NDArray) -> float:
     """AUPRO, see `localisation_metrics`; at 300 thresholds, evenly spread over the false-positive rates."""
     normal = np.sort(heatmaps[~masks])[::-1]
-    fpr = np.linspace(0, _HIGHEST_FPR, _THRESHOLDS)
+    fpr = np.linspace(0, HIGHEST_FPR, _THRESHOLDS)
     thresholds = normal[np.minimum((fpr * len(normal)).astype(int), len(normal) - 1)]
     overlaps = []
     for heatmap, mask in zip(heatmaps, masks, strict=True):
@@ -40,4 +40,4 @@ def per_region_overlap(heatmaps: NDArray, masks: NDArray) -> float:
         for region in range(1, n + 1):
             values = np.sort(heatmap[regions == region])
             overlaps.append(1 - np.searchsorted(values, thresholds, side="right") / len(values))
-    return float(np.trapezoid(np.mean(overlaps, 0), fpr) / _HIGHEST_FPR)
+    return float(np.trapezoid(np.mean(overlaps, 0), fpr) / HIGHEST_FPR)

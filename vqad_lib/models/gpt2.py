@@ -27,7 +27,7 @@ class Gpt2(Prior):
                 n_embd=config.width,
                 n_layer=config.layers,
                 n_head=config.heads,
-                activation_function="gelu",  # [38] as the paper cites it; GPT-2 approximates it, which is slower on a CPU
+                activation_function="gelu",  # as [38] has it; GPT-2 approximates it, slower on a CPU
                 resid_pdrop=config.dropout,
                 embd_pdrop=config.dropout,
                 attn_pdrop=config.dropout,

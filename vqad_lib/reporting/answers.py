@@ -35,6 +35,8 @@ def answers(tables: Path, summary: DataFrame, left_out: Set[str]) -> dict[str, s
 
 def _agreement(summary: DataFrame) -> str:
     """How close the scores of Tables 6-9 come out, one for each detector."""
+    if "difference" not in summary:  # of other data than the paper's
+        return ""
     scores = summary["column"].isin(["f1", "auc"]) & summary["table"].between(6, 9)
     gaps = summary.loc[scores, "difference"].dropna().abs()
     if not len(gaps):

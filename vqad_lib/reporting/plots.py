@@ -158,10 +158,10 @@ def training_curves(curves: DataFrame, *, network: str, title: str, uniform_nats
 
 
 def forest(rows: DataFrame, *, xlabel: str) -> Figure:
-    """One line per comparison, scheme by scheme, with the paper's difference as a cross: a forest plot.
+    """One line per comparison, scheme by scheme, the paper's difference, if it is there, as a cross: a forest plot.
 
     Args:
-        rows: scheme, detector, comparison, difference, difference_low, difference_high, reported_difference.
+        rows: scheme, detector, comparison, difference, difference_low, difference_high, and reported_difference or not.
         xlabel: what is on the axis, with its unit.
     """
     # "pixel_wise", "GP - VP" is "pixel-wise: GP − VP"
@@ -176,8 +176,9 @@ def forest(rows: DataFrame, *, xlabel: str) -> Figure:
         bars = [middle - part["difference_low"], part["difference_high"] - middle]
         style = {"fmt": marker, "color": colour, "markersize": 4, "linewidth": 1.2}
         axis.errorbar(middle, y, xerr=bars, label=f"scheme {scheme}", **style)
-    theirs = rows.drop_duplicates("name")["reported_difference"]
-    axis.plot(theirs, place, "x", color="#333333", markersize=5, label="paper, its AUC")
+    if "reported_difference" in rows:
+        theirs = rows.drop_duplicates("name")["reported_difference"]
+        axis.plot(theirs, place, "x", color="#333333", markersize=5, label="paper, its AUC")
     axis.axvline(0, color="#333333", linewidth=0.8)
     axis.set(xlabel=xlabel, yticks=place, yticklabels=names)
     axis.grid(axis="y", visible=False)

@@ -19,7 +19,7 @@ from PIL import Image
 from vqad_lib.errors import VqadError
 from vqad_lib.files import whole_files, write_text
 from vqad_lib.models.registry import AUTOENCODERS, PRIORS
-from vqad_lib.paper import FIGURE_NUMBERS, TABLE_NUMBERS, Description, caption, descriptions
+from vqad_lib.paper import DATA, FIGURE_NUMBERS, TABLE_NUMBERS, Description, caption, descriptions
 from vqad_lib.reporting.answers import answers
 from vqad_lib.reporting.comparison import comparison_rows, overview, page_table
 from vqad_lib.reporting.tables import labels_of, load_notes, load_table
@@ -37,7 +37,7 @@ def build_report(
     left_out: Set[str] = frozenset(),
     to_come: Sequence[str] = (),
 ) -> Path:
-    """Write reports/<profile>/<data set>/index.html and summary.csv.
+    """Write reports/<profile>/<data set>/index.html and summary.csv; of other data than its own without its numbers.
 
     Args:
         reports: reports/<profile>/<data set>; tables are read from its tables/, executed notebooks from its notebooks/.
@@ -70,10 +70,13 @@ def build_report(
     others = sorted(bodies, key=[*descriptions(), *bodies].index)
     extras = [{"key": key, "title": described(key).title, "bodies": bodies[key]} for key in others]
     rows = (comparison_rows(n, tables, made=f"table_{n:02d}" not in left_out) for n in TABLE_NUMBERS)
-    summary = pd.concat(list(rows))
+    summary, papers_data = pd.concat(list(rows)), provenance.get("dataset", DATA) == DATA
+    if not papers_data:
+        summary = summary.drop(columns=["reported", "difference"])
     page = page_template("report.html.j2").render(
         profile=provenance.get("profile", reports.name),
         facts=provenance,
+        papers_data=papers_data,
         entries=entries,
         groups=[(title, list(of_title)) for title, of_title in groupby(entries, lambda entry: entry["caption"].group)],
         extras=extras,

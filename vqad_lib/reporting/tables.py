@@ -15,7 +15,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from vqad_lib.errors import VqadError
 from vqad_lib.experiment.run import RunInfo
 from vqad_lib.files import write_text
-from vqad_lib.paper import reported
+from vqad_lib.paper import DATA, reported
 
 LABEL_COLUMNS = ("profile", "dataset", "seed", "perceptual")
 _TEXT_LABELS = ("profile", "dataset", "perceptual")
@@ -69,20 +69,23 @@ def load_notes(folder: Path, name: str) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
-def beside_paper(ours: DataFrame, *, table: int, key: str) -> DataFrame:
+def beside_paper(ours: DataFrame, *, table: int, key: str, dataset: str) -> DataFrame:
     """Put the paper's numbers beside ours, row by row.
 
     Args:
         ours: any columns, with `key` among them: the paper's row names (see `paper.reported`).
         table: 3-27.
+        dataset: of ours, see `datasets.DATASETS`.
 
     Returns:
-        A copy of `ours`, in its order, with those of reported_f1, reported_auc, reported_seconds_per_image that the
-        paper's table has, after `key`; NaN in rows that the paper lacks.
+        `ours` where the data are not the paper's; else a copy, in its order, with those of reported_f1, reported_auc,
+        reported_seconds_per_image that the paper's table has, after `key`; NaN in rows that the paper lacks.
 
     Raises:
         VqadError: a row of the paper's is missing from ours.
     """
+    if dataset != DATA:
+        return ours
     paper, names = reported(table).rename(index=row_name), ours[key].map(row_name)
     if missing := [name for name in paper.index if name not in set(names)]:
         raise VqadError(f"table {table}: our rows lack the paper's {', '.join(missing)} (column {key!r})")
