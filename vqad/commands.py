@@ -21,7 +21,7 @@ from vqad.measured import evaluation_table
 from vqad.model import check_place, facts_of, load_model, model_card, save_model
 from vqad.prepare import fingerprints
 from vqad.show import overlay, regions
-from vqad.stream import Item, items_of
+from vqad.stream import Item, count_of, items_of
 from vqad_lib.data.decode import decode_mask
 from vqad_lib.data.folder import list_images
 from vqad_lib.distributed.parallel import sum_over_processes
@@ -114,7 +114,7 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
             table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
             table.writeheader()
             items = items_of(sources, settings=detector.settings_, rank=me.rank, of=me.size)
-            shown = progress(items, what="score", unit="image")
+            shown = progress(items, what="score", total=count_of(sources, rank=me.rank, of=me.size), unit="image")
             for row in _rows(detector, shown, Path(heatmaps) if heatmaps else None):
                 table.writerow(row)
                 counts[row["decision"]] += 1

@@ -245,21 +245,25 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         self, new: Callable, items: list[Tensor], config: TrainingConfig, folder: Path, seconds: float
     ) -> tuple[torch.nn.Module, TrainingConfig]:
         """A network, trained for as many epochs as the seconds allow; going on where an earlier call was cut off."""
-        train, held_out = (Batches(part, batch_size=config.batch_size, seed=self.seed, shuffle=True) for part in items)
+        train, held_out = items
         torch.manual_seed(self.seed)
         network, objectives = new()
         name = objectives[0].name
-        key = hashlib.sha256(repr((self.get_params(), config)).encode() + train.items.cpu().numpy().tobytes())
+        key = hashlib.sha256(repr((self.get_params(), config)).encode() + train.cpu().numpy().tobytes())
         folder = folder / f"{name}_{key.hexdigest()[:16]}"  # of other images or settings nothing is taken up
-        noted = folder / "epochs.json"  # going on, the learning rate must fall as it did
+        noted = folder / "planned.json"  # going on, the learning rate must fall as it did
+        batches = partial(Batches, batch_size=config.batch_size, seed=self.seed, shuffle=True)
         if not noted.is_file():
-            write_json(noted, self.epochs or _epochs_within(seconds, new()[1], train))
-        config = replace(config, max_epochs=read_json(noted))
+            epochs, n = (self.epochs, len(train)) if self.epochs else _within(seconds, new()[1], batches(train))
+            write_json(noted, {"epochs": epochs, "images": n})
+        planned = read_json(noted)
+        config = replace(config, max_epochs=planned["epochs"])
         if finished(folder):
             load_weights(folder / f"{name}.safetensors", network)
         else:
             torch.manual_seed(self.seed)
-            fit(objectives, train=train, validation=held_out, config=config, folder=folder, device=items[0].device)
+            some = batches(train[: planned["images"]])
+            fit(objectives, train=some, validation=batches(held_out), config=config, folder=folder, device=train.device)
         return network.eval().requires_grad_(False), config
 
     def _heatmaps(self, images: Tensor) -> Iterator[Tensor]:
@@ -335,8 +339,11 @@ def _without_defects(network: VQAutoencoder, settings: Settings, images: Tensor,
     return vq_terms(lambda _images: network(shown), images, settings.autoencoder)[1]
 
 
-def _epochs_within(seconds: float, objectives: list[Objective], batches: Batches) -> int:
-    """How many epochs fit into so many seconds, 1 at least; by some batches, the first of which does not count."""
+def _within(seconds: float, objectives: list[Objective], batches: Batches) -> tuple[int, int]:
+    """How many epochs of how many images fit into so many seconds; by some batches, the first of which does not count.
+
+    All images where they can all be seen once, else one epoch of as many as can, a batch at least.
+    """
     times = []
     for batch, _ in itertools.islice(batches.shards(1), _TIMED_BATCHES + 1):
         started = time.monotonic()
@@ -345,4 +352,5 @@ def _epochs_within(seconds: float, objectives: list[Objective], batches: Batches
             objective.loss(batch, 1)["loss"].backward()
         times.append(time.monotonic() - started)
     each = float(np.mean(times[1:] or times))
-    return min(max(math.floor(0.9 * seconds / (each * len(batches))), 1), _PASSES)
+    allowed = max(math.floor(0.9 * seconds / each), 1)
+    return min(max(allowed // len(batches), 1), _PASSES), min(allowed * batches.batch_size, len(batches.items))

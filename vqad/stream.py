@@ -41,7 +41,7 @@ def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: i
     Raises:
         VqadError: a source is not there; a video needs PyAV and it is not installed.
     """
-    mine = itertools.islice(_places(sources), rank, None, of)
+    mine = itertools.islice(_images(sources), rank, None, of)
     waiting, cores = deque(), usable_cores()
     with ThreadPoolExecutor(cores) as pool:
         for name, image in mine:
@@ -50,6 +50,27 @@ def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: i
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def count_of(sources: Iterable[str], *, rank: int = 0, of: int = 1) -> int | None:
+    """How many items those will be, if names tell: not of a list on standard input, nor of videos."""
+    sources = list(sources)
+    paths = [path for _, path in _places(source for source in sources if source != "-")]
+    if "-" in sources or any(_is_video(path) for path in paths):
+        return None
+    return len(range(rank, len(paths), of))
+
+
+def _images(sources: Iterable[str]) -> Iterator[tuple[str, Path | np.ndarray]]:
+    for name, path in _places(sources):
+        if _is_video(path):
+            yield from _frames(path)
+        else:
+            yield name, path
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS and os.path.isfile(path)
 
 
 def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> Item:
@@ -62,16 +83,14 @@ def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> I
         return Item(name, None, (0, 0), str(error))
 
 
-def _places(sources: Iterable[str], *, listed: bool = False) -> Iterator[tuple[str, Path | np.ndarray]]:
-    """Names and images; one that is `listed` and not there is found to be so when it is decoded."""
+def _places(sources: Iterable[str], *, listed: bool = False) -> Iterator[tuple[str, Path]]:
+    """Names and files; one that is `listed` and not there is found to be so when it is decoded."""
     for source in sources:
         path = Path(source)
         if source == "-":
             yield from _places((line.rstrip("\n") for line in sys.stdin if line.strip()), listed=True)
         elif os.path.isdir(source):
             yield from ((str(found), found) for found in _below(path))
-        elif path.suffix.lower() in VIDEOS and os.path.isfile(source):
-            yield from _frames(path)
         elif listed or os.path.exists(source):
             yield source, path
         elif matches := sorted(glob.glob(source, recursive=True)):

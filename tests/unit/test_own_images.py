@@ -27,7 +27,7 @@ from vqad.model import facts_of, load_model, save_model
 from vqad.prepare import fingerprints, normalised, squeezed
 from vqad.settings import settings_for
 from vqad.show import overlay, regions
-from vqad.stream import items_of
+from vqad.stream import count_of, items_of
 from vqad_lib.data.defects import FAMILIES, pseudo_defects
 from vqad_lib.errors import VqadError
 from vqad_lib.files import usable_cores
@@ -156,6 +156,21 @@ def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     monkeypatch.setattr("vqad.estimator._without_defects", lambda *_: pytest.fail("the autoencoder is trained again"))
     resumed = VQAnomalyDetector(**SMALL, folder=tmp_path).fit(images)
     np.testing.assert_array_equal(whole.score_samples(images), resumed.score_samples(images))
+
+
+def test_a_time_too_short_for_all_images_is_kept_with_some_of_them(tmp_path, monkeypatch):
+    """Going on sees as many of them."""
+    monkeypatch.setattr("vqad.estimator.time.monotonic", iter(np.arange(0, 1e6, 10.0)).__next__)  # each look takes 10 s
+    planned = []
+    for _ in range(2):
+        small = {**SMALL, "epochs": None, "minutes": 1.0}
+        VQAnomalyDetector(**small, flips=True, folder=tmp_path).fit(pictures(60, seed=0))
+        planned.append({path: path.read_text() for path in sorted(tmp_path.glob("*/planned.json"))})
+    assert planned[0] == planned[1]
+    assert len(planned[0]) == 3
+    for text in planned[0].values():
+        assert json.loads(text)["epochs"] == 1
+        assert json.loads(text)["images"] < 3 * 40
 
 
 def test_too_few_images_are_told_how_many_are_missing():
@@ -357,6 +372,16 @@ def test_sources_are_files_patterns_folders_and_lists(tmp_path, monkeypatch):
     assert [item.name for item in items_of(["-"], settings=EIGHT)] == [paths[1], paths[0]]
     with pytest.raises(VqadError, match="neither a file, nor a folder, nor a pattern"):
         list(items_of([str(tmp_path / "none.png")], settings=EIGHT))
+
+
+def test_how_many_there_will_be_is_known_where_names_tell(tmp_path):
+    paths = [str(path) for path in save_all(pictures(5, seed=0), tmp_path)]
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    sources = [str(tmp_path), paths[0]]
+    assert [count_of(sources, rank=rank, of=2) for rank in range(2)] == [3, 3]
+    assert count_of([str(tmp_path / "*.png")]) == 5
+    assert count_of(["-", paths[0]]) is None
+    assert count_of([paths[0], str(tmp_path / "clip.mp4")]) is None
 
 
 def test_images_are_decoded_a_little_ahead_and_no_more(tmp_path, monkeypatch):

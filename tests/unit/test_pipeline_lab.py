@@ -182,7 +182,7 @@ def test_bench_takes_what_is_not_given_from_the_last_run_of_its_profile(root, mo
 
 
 def test_own_images_have_results_of_their_own(root, monkeypatch):
-    executed, labels = [], RunInfo("own images", "image folder tiles", "", 0)
+    executed, labels = [], RunInfo("own images", "image folder *tiles*", "", 0)
 
     def execute(*given: object) -> None:
         executed.append(given[1:])
@@ -200,7 +200,7 @@ def test_own_images_have_results_of_their_own(root, monkeypatch):
     assert (notebook, file) == ("40_own_images", place / "notebooks" / "40_own_images.ipynb")
     assert parameters == given | {"results": "own_images/folder_tiles", "minutes": 2.0, "flips": True}
     page = (place / "README.md").read_text()
-    assert "image folder tiles\n\nTwo minutes." in page
+    assert "image folder \\*tiles\\*\n\nTwo minutes." in page
     assert "| crack | 0.750 [0.500, 0.875] |" in page
     assert "](../../../figures/own_images/folder_tiles/own_images.png)" in page
     assert json.loads((place / "provenance.json").read_text())["dataset"] == "folder"

@@ -6,6 +6,7 @@ which in the notebook itself would be a change of a committed file.
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -101,7 +102,8 @@ def own_images(root: Path, given: dict[str, str], *, minutes: float, flips: bool
 def _own_page(place: Path, picture: Path) -> str:
     """The tables of notebook 40 with its picture, Markdown."""
     by_kind, methods = (load_table(place, name) for name in ("by_kind", "methods"))
-    parts = [f"# A detector fitted to the normal images of {labels_of(by_kind).dataset}", load_notes(place, "by_kind")]
+    title = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", labels_of(by_kind).dataset)  # a folder may be called anything
+    parts = [f"# A detector fitted to the normal images of {title}", load_notes(place, "by_kind")]
     parts += [f"![Images of each kind, and their heatmaps]({picture.as_posix()})", "## By kind of defect"]
     parts += [markdown_table(by_kind), "## By signal, and by other methods", markdown_table(methods)]
     return "\n\n".join([*parts, "What the columns mean: `notebooks/40_own_images.ipynb`.\n"])
