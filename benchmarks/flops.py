@@ -25,6 +25,9 @@ _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 
+_PRODUCTS = {f"aten::{name}" for name in ("addmm", "mm", "bmm", "baddbmm", "mkldnn_convolution", "cudnn_convolution")}
+_PRODUCTS |= {"aten::convolution_backward", "aten::_convolution", "aten::miopen_convolution"}
+
 
 def count_gflop(call: Callable[[], Any]) -> float:
     """Billions of floating-point operations of matrix products, convolutions and attention in one call.
@@ -34,6 +37,18 @@ def count_gflop(call: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         call()
     return counter.get_total_flops() / 1e9
+
+
+def products_share(call: Callable[[], Any], device: torch.device) -> float:
+    """The share of a call's time that convolutions and matrix products take, by torch's profiler, in [0, 1]."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    kinds += [torch.profiler.ProfilerActivity.CUDA] if device.type == "cuda" else []
+    with torch.profiler.profile(activities=kinds) as profiler:
+        call()
+    time_of = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    times = {event.key: getattr(event, time_of) for event in profiler.key_averages()}
+    products = sum(time for key, time in times.items() if key in _PRODUCTS)
+    return products / max(sum(times.values()), 1e-9)
 
 
 def matmul_gflop_per_s(device: torch.device, dtype: torch.dtype, *, repeats: int, side: int | None = None) -> float:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import reference_implementations as reference
-from benchmarks.flops import count_gflop
+from benchmarks.flops import count_gflop, products_share
 from benchmarks.timing import Timing, measure
 from vqad_lib.config import Profile, TrainingConfig
 from vqad_lib.models.autoencoder import VQAutoencoder
@@ -86,7 +86,8 @@ def training_rows(profile: Profile, frames: Tensor, codes: Tensor) -> pd.DataFra
 
     Returns:
         network, settings, parameters, gflop_per_step, batch, unit ("images/s" or "tokens/s"), rate with _low and
-        _high, calls (each of `benchmarks.training_steps` steps).
+        _high, products_share (`flops.products_share` of a step: without all else, the rate divided by it), calls (each
+        of `benchmarks.training_steps` steps).
     """
     grid = tuple(codes.shape[1:])
     tables = [_rate_rows(profile, "VQ-VAE", "images/s", _vqvae_trainers(profile, frames))]
@@ -195,6 +196,7 @@ def _rate_rows(
             "batch": trainers[name].config.batch_size,
             "unit": unit,
             **timing.rate("rate", config.training_steps * trainers[name].config.batch_size * tokens),
+            "products_share": products_share(trainers[name].step, trainers[name].device),
             "calls": len(timing.samples_s),
         }
         for name, timing in timings.items()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import reference_implementations as reference
-from benchmarks.flops import count_gflop, matmul_gflop_per_s
+from benchmarks.flops import count_gflop, matmul_gflop_per_s, products_share
 from benchmarks.training_speed import curve_rows, prior_trainer, settings_rows, training_rows, vqvae_trainer
 from vqad_lib.config import Profile, profile_from_mapping
 from vqad_lib.models.autoencoder import VQAutoencoder
@@ -69,6 +69,7 @@ def test_rows_of_training_without_monai(profile, frames, codes, monkeypatch) -> 
     ]
     assert (rows["rate"] > 0).all()
     assert (rows["batch"] == 5).all()
+    assert rows["products_share"].between(0.01, 0.99).all()
     ours = sum(parameter.numel() for parameter in VQAutoencoder(profile.autoencoder).parameters())
     assert rows["parameters"].iloc[:2].tolist() == [ours, ours]
 
@@ -85,6 +86,14 @@ def test_attention_on_a_cpu_counts() -> None:
     query = torch.ones(2, 3, 16, 8)
     counted = count_gflop(lambda: F.scaled_dot_product_attention(query, query, query))
     assert counted == pytest.approx(2 * (2 * 2 * 3 * 16 * 16 * 8) / 1e9)
+
+
+def test_the_share_of_products_is_of_convolutions_and_matrix_products() -> None:
+    cpu, large = torch.device("cpu"), torch.ones(512, 512)
+    images, weight = torch.ones(2, 16, 64, 64, requires_grad=True), torch.ones(16, 16, 3, 3, requires_grad=True)
+    assert products_share(lambda: large @ large, cpu) > 0.5
+    assert products_share(lambda: F.conv2d(images, weight).sum().backward(), cpu) > 0.5
+    assert products_share(lambda: large.exp().sum(), cpu) == 0
 
 
 def test_the_roofline_is_a_rate() -> None:
