@@ -1,6 +1,7 @@
 """The report page: complete, in order, offline, the same bytes twice; summary.csv by hand."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -219,6 +220,28 @@ def test_banner_only_for_random_weights(run):
 def test_same_inputs_same_bytes(run):
     first = build_report(**run).read_bytes(), (run["reports"] / "summary.csv").read_bytes()
     assert (build_report(**run).read_bytes(), (run["reports"] / "summary.csv").read_bytes()) == first
+
+
+def test_no_name_becomes_markup_or_a_script(run):
+    """Of an image folder, a profile, a file of weights, a notebook, a table: whatever a person calls them."""
+    hostile = "<script>alert(1)</script> {{ 6 * 7 }} <img src=x onerror=alert(1)>"
+    labels = replace(LABELS, profile=hostile, dataset=hostile, perceptual=hostile)
+    save_table(
+        DataFrame({hostile: [hostile]}), "passes", labels=labels, folder=run["reports"] / "tables", notes=hostile
+    )
+    named = {"profile": hostile, "so_far": hostile, hostile: {hostile: [hostile]}}
+    run |= {"provenance": named, "to_come": [hostile], "made_by": {"table_06": hostile}, "notebooks": [hostile]}
+    content, page = read(run)
+    assert "<script" not in content
+    assert "<img src=x" not in content
+    assert page.text.count(hostile) >= 6
+
+
+def test_nothing_but_own_pictures_and_styles_may_load(run):
+    content, _ = read(run)
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', content)
+    assert policy.startswith("default-src 'none'; img-src 'self' file: data:; style-src 'unsafe-inline'")
+    assert content.index("Content-Security-Policy") < content.index("<style")
 
 
 def test_provenance_is_escaped_and_shown(run):
