@@ -139,7 +139,7 @@ def execute_notebook(root: Path, notebook: str, parameters: dict[str, str], exec
         working.parent.mkdir(parents=True, exist_ok=True)
         failed.unlink(missing_ok=True)
         # a socket's path has room for some hundred characters, and not every disk of a TMPDIR holds sockets
-        short = "/tmp" if os.access("/tmp", os.W_OK) else None
+        short = "/tmp" if os.access("/tmp", os.W_OK) else None  # noqa: S108 - a folder of its own is made there
         with tempfile.TemporaryDirectory(dir=short) as sockets:
             _print_progress(Path(sockets) / "progress", name)
             papermill.execute_notebook(
