@@ -66,6 +66,9 @@ PROFILE: dict[str, Any] = {
     "data": {
         "dataset": "synthetic",
         "image_size_px": 16,
+        "input": "frame",
+        "stack_step": 3,
+        "flow_limit_px": 8.0,
         "split_seed": 0,
         "official_validation_clips": 1,
         "synthetic": {"train_clips": 2, "test_clips": 2, "frames_per_clip": 4, "seed": 0},

@@ -63,10 +63,16 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    """Which data set ("auto" or a key of `data.datasets.DATASETS`), at what size, and how it is split (section 3.8)."""
+    """Which data set ("auto" or a key of `data.datasets.DATASETS`), at what size, and how it is split (section 3.8).
+
+    `input` says what networks see of it: frames as they are, or what `data.motion` makes of them.
+    """
 
     dataset: Text
     image_size_px: Annotated[Count, Field(ge=8)]
+    input: Literal["frame", "stack", "flow"]
+    stack_step: Count
+    flow_limit_px: Positive
     split_seed: Seed
     official_validation_clips: Count
     synthetic: SyntheticConfig

@@ -93,14 +93,17 @@ def decode_frame(path: Path, size_px: int, *, white: int = FULL_RANGE) -> tuple[
     Raises:
         VqadError: the file cannot be decoded or is cut off; it is named.
     """
-    with _opened(path) as image:
-        white = _declared_white(image) or white
-        inverted = _is_deep(image) and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0  # Pillow forgets it
-        image.load()  # Pillow notices a cut-off file only here
-        ImageOps.exif_transpose(image, in_place=True)
-        rgb = _to_rgb(image, white).resize((size_px, size_px), Image.Resampling.BILINEAR)
-        pixels = np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
-        return 255 - pixels if inverted else pixels, image.size
+    with _rgb(path, white) as (rgb, inverted):
+        reduced = rgb.resize((size_px, size_px), Image.Resampling.BILINEAR)
+        pixels = np.ascontiguousarray(np.asarray(reduced).transpose(2, 0, 1))
+        return 255 - pixels if inverted else pixels, rgb.size
+
+
+def decode_grey(path: Path, *, white: int = FULL_RANGE) -> np.ndarray:
+    """The same image at its own size, grey: (H, W) uint8."""
+    with _rgb(path, white) as (rgb, inverted):
+        pixels = np.asarray(rgb.convert("L"))
+        return 255 - pixels if inverted else pixels
 
 
 def decode_mask(path: Path, size_px: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -180,6 +183,17 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if isinstance(error, Image.DecompressionBombError):
             advice = "save it smaller, for it is reduced to data.image_size_px anyway, or cut it into several images"
         raise VqadError(f"cannot decode {path}: {reason}; {advice}") from error
+
+
+@contextlib.contextmanager
+def _rgb(path: Path, white: int) -> Iterator[tuple[Image.Image, bool]]:
+    """The image, upright and in colour, and whether its values stand for darkness."""
+    with _opened(path) as image:
+        white = _declared_white(image) or white
+        inverted = _is_deep(image) and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0  # Pillow forgets it
+        image.load()  # Pillow notices a cut-off file only here
+        ImageOps.exif_transpose(image, in_place=True)
+        yield _to_rgb(image, white), inverted
 
 
 def _is_deep(image: Image.Image) -> bool:

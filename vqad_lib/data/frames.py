@@ -76,8 +76,8 @@ class FrameSource:
         tasks = map(joblib.delayed(_prepared), self.records, whites, [size_px] * n)
         prepared = joblib.Parallel(workers, prefer="threads", return_as="generator")(tasks)
         with (
-            _npy(folder / "frames.npy", (n, 3, size_px, size_px)) as frames,
-            _npy(folder / "masks.npy", (n, size_px, size_px)) as masks,
+            array_file(folder / "frames.npy", (n, 3, size_px, size_px)) as frames,
+            array_file(folder / "masks.npy", (n, size_px, size_px)) as masks,
         ):
             for frame, mask in progress(prepared, what="prepare frames", total=n, unit="image"):
                 frames.write(frame.tobytes())
@@ -160,7 +160,7 @@ def _prepared(record: FrameRecord, white: int, size_px: int) -> tuple[np.ndarray
 
 
 @contextlib.contextmanager
-def _npy(path: Path, shape: tuple[int, ...]) -> Iterator:
+def array_file(path: Path, shape: tuple[int, ...]) -> Iterator:
     """A .npy file of bytes, written in order: unlike a mapped file, a full disk is an error here, not a crash."""
     with open(path, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})

@@ -18,6 +18,7 @@ import numpy as np
 from vqad_lib.config import Profile, check_name, check_together, load_profile, section_digest_source
 from vqad_lib.data.datasets import available_schemes, choose_dataset, prepare_frames
 from vqad_lib.data.frames import FrameSet
+from vqad_lib.data.motion import with_motion
 from vqad_lib.data.splits import split_frames
 from vqad_lib.distributed.process import process
 from vqad_lib.errors import VqadError
@@ -258,13 +259,15 @@ def absolute(root: Path, path: str) -> str:
 def load_frames(root: Path, profile: Profile, dataset: str, data_root: str) -> FrameSet:
     """The prepared frames of a run; decoded at first use, then mapped from data/derived/frames."""
     chosen, folder, _ = locate(root, profile, dataset, data_root)
-    return prepare_frames(
+    cache = root / "data" / "derived" / "frames"
+    frames = prepare_frames(
         dataset=chosen,
         data_root=folder,
         size_px=profile.data.image_size_px,
-        cache_dir=root / "data" / "derived" / "frames",
+        cache_dir=cache,
         synthetic=profile.data.synthetic,
     )
+    return with_motion(frames, profile.data, cache)
 
 
 def last_run(root: Path) -> dict[str, str]:
