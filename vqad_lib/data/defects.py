@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FAMILIES = {"taught": ("patch", "warp", "noise"), "judged": ("scratch", "spot", "stain", "blur")}
-# length and width of a region, in shares of the image's side, each drawn evenly on a logarithmic scale
-_LENGTH = {"patch": (0.05, 0.5), "warp": (0.08, 0.5), "noise": (0.05, 0.5)}
-_LENGTH |= {"scratch": (0.1, 0.5), "spot": (0.03, 0.1), "stain": (0.15, 0.5), "blur": (0.1, 0.35)}
-_WIDTH = _LENGTH | {"patch": (0.01, 0.3), "warp": (0.03, 0.3), "noise": (0.01, 0.3)}
+# length and width of a region, in shares of the image's side, each drawn evenly on a logarithmic scale: up to all of it,
+# for a defect may be of any size
+_LENGTH = {"patch": (0.05, 1.0), "warp": (0.08, 1.0), "noise": (0.05, 1.0)}
+_LENGTH |= {"scratch": (0.1, 1.0), "spot": (0.03, 0.1), "stain": (0.15, 1.0), "blur": (0.1, 1.0)}
+_WIDTH = _LENGTH | {"patch": (0.01, 1.0), "warp": (0.03, 1.0), "noise": (0.01, 1.0)}
 
 
 def pseudo_defects(images: Tensor, *, family: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
