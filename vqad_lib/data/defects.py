@@ -1,7 +1,8 @@
 """Pseudo-anomalies: defects painted into normal images, for all that must be taught or chosen without a real one.
 
 The two families have no kind in common: what an autoencoder learns to take out ("taught") is not what its scores are
-chosen by ("judged"). None is made after the defects of any data set.
+chosen by ("judged"). No kind is made after the defects of any data set; their largest sizes were widened after large
+defects of magnetic tiles had been missed (docs/reference.md).
 """
 
 import math
@@ -11,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FAMILIES = {"taught": ("patch", "warp", "noise"), "judged": ("scratch", "spot", "stain", "blur")}
-# length and width of a region, in shares of the image's side, each drawn evenly on a logarithmic scale: up to all of it,
-# for a defect may be of any size
+# length and width of a region, in shares of the image's side, each drawn evenly on a logarithmic scale: up to all of
+# it, for a defect may be of any size
 _LENGTH = {"patch": (0.05, 1.0), "warp": (0.08, 1.0), "noise": (0.05, 1.0)}
 _LENGTH |= {"scratch": (0.1, 1.0), "spot": (0.03, 0.1), "stain": (0.15, 1.0), "blur": (0.1, 1.0)}
 _WIDTH = _LENGTH | {"patch": (0.01, 1.0), "warp": (0.03, 1.0), "noise": (0.01, 1.0)}
