@@ -54,11 +54,14 @@ def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: i
 
 def count_of(sources: Iterable[str], *, rank: int = 0, of: int = 1) -> int | None:
     """How many items those will be, if names tell: not of a list on standard input, nor of videos."""
-    sources = list(sources)
-    paths = [path for _, path in _places(source for source in sources if source != "-")]
-    if "-" in sources or any(_is_video(path) for path in paths):
+    n, sources = 0, list(sources)
+    if "-" in sources:
         return None
-    return len(range(rank, len(paths), of))
+    for _, path in _places(sources):  # one by one, for there may be a million
+        if _is_video(path):
+            return None
+        n += 1
+    return len(range(rank, n, of))
 
 
 def _images(sources: Iterable[str]) -> Iterator[tuple[str, Path | np.ndarray]]:

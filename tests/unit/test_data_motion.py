@@ -89,6 +89,14 @@ def test_made_once_for_each_setting(frames, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_damaged_cache_is_one_line(frames, tmp_path):
+    with_motion(frames, CONFIG, tmp_path)
+    (file,) = tmp_path.glob("*/frames.npy")
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(VqadError, match=r"cannot read prepared frames in .*delete the folder and run again"):
+        with_motion(frames, CONFIG, tmp_path)
+
+
 def test_a_folder_of_images_has_no_motion(frames, tmp_path):
     folder = replace(frames, index=frames.index.assign(part="folder"))
     with pytest.raises(VqadError, match=r"data.input flow takes clips, and an image folder has none; set it to frame"):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -382,6 +383,17 @@ def test_how_many_there_will_be_is_known_where_names_tell(tmp_path):
     assert count_of([str(tmp_path / "*.png")]) == 5
     assert count_of(["-", paths[0]]) is None
     assert count_of([paths[0], str(tmp_path / "clip.mp4")]) is None
+
+
+def test_counting_keeps_nothing_of_an_image(monkeypatch):
+    many = ((str(number), Path(f"{number}.png")) for number in range(20_000))
+    monkeypatch.setattr("vqad.stream._places", lambda _sources: many)
+    tracemalloc.start()
+    try:
+        assert count_of(["a folder"]) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_images_are_decoded_a_little_ahead_and_no_more(tmp_path, monkeypatch):

@@ -134,7 +134,7 @@ def cached_frames(source: FrameSource, cache_dir: Path, *, dataset: str, title: 
         with atomic_folder(folder, first_wins=True) as made:
             write_json(made / "notes.json", source.store(made, size_px))
     masks = folder / "masks.npy"
-    try:
+    with readable(folder):
         return FrameSet(
             dataset=dataset,
             title=title,
@@ -145,6 +145,17 @@ def cached_frames(source: FrameSource, cache_dir: Path, *, dataset: str, title: 
             notes=(*source.notes, *read_json(folder / "notes.json")),
             paths=tuple(record.path for record in source.records),
         )
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """What is damaged in a folder of prepared frames becomes one line.
+
+    Raises:
+        VqadError: it was.
+    """
+    try:
+        yield
     except (OSError, ValueError, EOFError) as error:
         raise VqadError(f"cannot read prepared frames in {folder}: {error}; delete the folder and run again") from error
 

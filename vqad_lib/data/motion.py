@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vqad_lib.config import DataConfig
 from vqad_lib.data.decode import decode_grey, survey
-from vqad_lib.data.frames import FrameSet, array_file
+from vqad_lib.data.frames import FrameSet, array_file, readable
 from vqad_lib.errors import VqadError, printable
 from vqad_lib.files import atomic_folder, usable_cores
 from vqad_lib.progress import progress
@@ -53,7 +53,8 @@ def with_motion(frames: FrameSet, config: DataConfig, cache_dir: Path) -> FrameS
         ):
             for image in progress(made, what=TITLES[config.input], total=len(frames.images), unit="image"):
                 file.write(image.tobytes())
-    images = np.load(folder / "frames.npy", mmap_mode="r")
+    with readable(folder):
+        images = np.load(folder / "frames.npy", mmap_mode="r")
     return replace(frames, images=images, title=f"{frames.title}, {TITLES[config.input]}", digest=digest)
 
 

@@ -37,7 +37,9 @@ def build_report(
     left_out: Set[str] = frozenset(),
     to_come: Sequence[str] = (),
 ) -> Path:
-    """Write reports/<profile>/<data set>/index.html and summary.csv; of other data than its own without its numbers.
+    """Write reports/<profile>/<data set>/index.html and summary.csv.
+
+    The paper's numbers stand beside those of its own data alone.
 
     Args:
         reports: reports/<profile>/<data set>; tables are read from its tables/, executed notebooks from its notebooks/.
