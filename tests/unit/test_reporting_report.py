@@ -350,7 +350,7 @@ def test_a_page_of_other_data_has_no_number_of_the_papers(run):
     run["provenance"] = PROVENANCE | {"dataset": "folder"}
     content, page = read(run)
     text = " ".join(page.text.split())
-    assert "own numbers are of UCSD Ped2" in text
+    assert "own results are of UCSD Ped2" in text
     assert not re.search("0\\.881|0\\.942|within 0\\.05|Δ", text)
     assert 'class="legend"' not in content
     assert list(pd.read_csv(run["reports"] / "summary.csv")) == [
