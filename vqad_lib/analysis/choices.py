@@ -1,12 +1,11 @@
 """Measure what each choice of docs/fidelity.md does to the numbers: the default against the other, all else equal.
 
-`measure` makes the scores of both sides, `fidelity_rows` their table, `update_page` the page docs/fidelity_measured.md.
+`measure` makes the scores of both sides, `fidelity_rows` their table.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from vqad_lib.analysis.choice_list import RESTORATION, Choice, choices, measurements
 from vqad_lib.analysis.detection import paired_row
-from vqad_lib.config import DetectorConfig, load_profile
+from vqad_lib.config import DetectorConfig
 from vqad_lib.detectors.residuals import anomaly_map
 from vqad_lib.detectors.scoring import NO_THRESHOLD, RESTORATIONS
 from vqad_lib.errors import VqadError
@@ -29,21 +28,13 @@ from vqad_lib.experiment.scores import (
     variant_test_rows,
     write_scores,
 )
-from vqad_lib.files import write_text
 from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.registry import AUTOENCODERS, COMBINATIONS
 from vqad_lib.progress import progress
-from vqad_lib.reporting.tables import LABEL_COLUMNS, labels_of, load_table, markdown_table
+from vqad_lib.reporting.tables import load_table
 
 DEFAULT, OTHER = "default", "other"  # the two sides of a choice
 TABLES = {"sample_wise": 6, "pixel_wise": 7, "light_pixel_wise": 8, "regenerative": 9}  # where a detector's seeds are
-DOCUMENTED = "demo/ucsd_ped2"  # profile and data set whose results are part of the repository
-PAGE = Path("docs") / "fidelity_measured.md"
-_TEMPLATE = Path(__file__).with_name("fidelity_measured.md.j2")
-_SAID = ["choice", "matter", "paper", "published", "key"]  # above a table of the page
-_TEXTS = ["default_value", "other_value", "percentile", "paper", "published", "key"]
-# both change δ of eq. 16, which is small beside the gradient it is added to
-_NEARLY_NULL = ["nearly_null", "adaptive_delta"]
 
 
 def scores_path(run: Run, *, choice: str, scheme: str) -> Path:
@@ -130,9 +121,6 @@ def restoration_scores(
         score = heatmap.mean((1, 2)) if reduction == "mean" else heatmap.amax((1, 2))
         found[name] = score.double().cpu().numpy()
     return found
-
-
-# -- the table -------------------------------------------------------------------------------------------------------
 
 
 def fidelity_rows(run: Run) -> pd.DataFrame:
@@ -233,43 +221,3 @@ def _seed_sd(run: Run, value: float, *, model: str, scheme: str, detector: str, 
         model = next(entry.title for entry in AUTOENCODERS.values() if entry.letter == model[0])
     same = table[(table["model"] == model) & np.isclose(table[column], value, atol=1e-5)]
     return float(same[f"{column}_sd"].iloc[0]) if len(same) and f"{column}_sd" in table else float("nan")
-
-
-# -- the page --------------------------------------------------------------------------------------------------------
-
-
-def measured_page(path: Path, expected: Mapping[str, str] | None = None) -> str:
-    """The page in Markdown: the table, and nothing that is not in it.
-
-    Args:
-        path: of fidelity.csv.
-        expected: names of the choices -> what each is about; those that the table lacks are named.
-    """
-    # texts that look like numbers stay as they are
-    table = pd.read_csv(path, dtype=dict.fromkeys([*_TEXTS, *LABEL_COLUMNS], str))
-    table = table.fillna(dict.fromkeys([*_TEXTS, *LABEL_COLUMNS], ""))
-    about = []
-    for matter, rows in table.groupby("matter", sort=False):
-        columns = [n for n in rows if n not in _SAID and (not n.endswith("_fpr") or rows[n].notna().any())]
-        about.append(rows.iloc[0].to_dict() | {"matter": matter, "table": markdown_table(rows[columns])})
-    nearly, noise = table[table["choice"].isin(_NEARLY_NULL) & (table["metric"] == "AUROC")], None
-    if len(nearly):  # what changes next to nothing, and by how much the numbers differ all the same
-        noise = nearly.loc[nearly["difference"].abs().idxmax()].to_dict()
-        noise["excess"] = abs(noise["difference"]) / noise["seed_sd"]  # NaN without seeds
-    lacking = [matter for name, matter in (expected or {}).items() if name not in set(table["choice"])]
-    template = jinja2.Template(_TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
-    run = labels_of(table).line()
-    return template.render(documented=DOCUMENTED, about=about, noise=noise, run=run, lacking=lacking)
-
-
-def current_page(root: Path) -> str:
-    """What the page has to say, by the documented fidelity.csv."""
-    profile = load_profile(root / "profiles" / f"{DOCUMENTED.split('/')[0]}.yaml")
-    expected = {name: choice.matter for name, choice in choices(profile).items()}
-    return measured_page(root / "reports" / DOCUMENTED / "tables" / "fidelity.csv", expected)
-
-
-def update_page(run: Run) -> None:
-    """Write the page anew from the run's fidelity.csv, if the repository documents the run's profile and data set."""
-    if run.results == DOCUMENTED:
-        write_text(run.root / PAGE, current_page(run.root))
