@@ -68,6 +68,7 @@ PROFILE: dict[str, Any] = {
         "image_size_px": 16,
         "input": "frame",
         "stack_step": 3,
+        "flow_step": 1,
         "flow_limit_px": 8.0,
         "split_seed": 0,
         "official_validation_clips": 1,
@@ -87,6 +88,7 @@ PROFILE: dict[str, Any] = {
         "beta_scales": "commitment",
         "reconstruction": "squared",
         "loss_reduction": "mean",
+        "coverage": "none",
     },
     "gan": {
         "discriminator_channels": 4,

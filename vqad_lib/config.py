@@ -72,6 +72,7 @@ class DataConfig(Section):
     image_size_px: Annotated[Count, Field(ge=8)]
     input: Literal["frame", "stack", "flow"]
     stack_step: Count
+    flow_step: Count
     flow_limit_px: Positive
     split_seed: Seed
     official_validation_clips: Count
@@ -81,7 +82,8 @@ class DataConfig(Section):
 class AutoencoderConfig(Section):
     """Encoder, decoder and codebook (Tables 1 and 2; eq. 1-7).
 
-    `channels` lists the width of each resolution, finest first: n entries mean n - 1 halvings.
+    `channels` lists the width of each resolution, finest first: n entries mean n - 1 halvings. `coverage`: what is seen
+    in training beyond normal images, see `training.coverage`.
     """
 
     channels: Annotated[tuple[Count, ...], Field(min_length=2)]
@@ -97,6 +99,7 @@ class AutoencoderConfig(Section):
     beta_scales: Literal["commitment", "codebook"]
     reconstruction: Literal["squared", "absolute"]
     loss_reduction: Literal["mean", "sum"]
+    coverage: Literal["none", "faster", "defects"]
 
 
 class GanConfig(Section):

@@ -5,19 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
-from vqad_lib.config import DataConfig, SyntheticConfig
+from vqad_lib.config import DataConfig, SyntheticConfig, profile_from_mapping
 from vqad_lib.data import motion as module
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.motion import with_motion
 from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import Run
 
 CONFIG = DataConfig(
     dataset="auto",
     image_size_px=32,
     input="flow",
     stack_step=2,
+    flow_step=1,
     flow_limit_px=8.0,
     split_seed=0,
     official_validation_clips=1,
@@ -74,6 +77,26 @@ def test_flow_is_how_far_things_move(frames, tmp_path, from_files):
         np.testing.assert_allclose(found[row], (right, down, np.hypot(right, down)), atol=0.25)
 
 
+def test_flow_since_several_frames_before(frames, tmp_path):
+    flow = with_motion(frames, replace(CONFIG, flow_step=2), tmp_path).images.astype(float)
+    found = (2 * flow[:, :2, 8:-8, 8:-8].mean((2, 3)) / 255 - 1) * 8
+    np.testing.assert_allclose(found[:5], [(4, 0)] * 5, atol=0.4)
+    np.testing.assert_allclose(found[5:9], [(0, -2)] * 4, atol=0.4)
+    assert found[9] == pytest.approx(0, abs=0.1)
+    longer = with_motion(frames, replace(CONFIG, flow_step=4), tmp_path).images[5:9]  # than a clip of four has
+    np.testing.assert_array_equal(longer, longer[:1].repeat(4, 0))
+
+
+def test_a_run_on_frames_changes_to_one_on_motion(frames, tmp_path, profile_mapping):
+    run = Run(tmp_path, profile_from_mapping(profile_mapping, source="test"), frames, torch.device("cpu"))
+    stacks = run.changed({"data.input": "stack"})
+    assert stacks.frames.title == "walkway, three frames as one"
+    assert stacks.frames.digest != frames.digest
+    assert run.changed({"data.split_seed": 7}).frames is frames
+    with pytest.raises(ValueError, match=r"whose data\.input is frame"):
+        stacks.changed({"data.stack_step": 5})
+
+
 def test_faster_than_the_limit_is_the_end_of_the_scale(frames, tmp_path):
     flow = with_motion(frames, replace(CONFIG, flow_limit_px=1.0), tmp_path).images
     assert (flow[2, 0, 8:-8, 8:-8] == 255).all()
@@ -106,7 +129,7 @@ def test_a_folder_of_images_has_no_motion(frames, tmp_path):
 def test_frames_of_a_clip_that_differ_in_size_are_named(frames, tmp_path):
     paths = tuple(tmp_path / f"{i}.png" for i in range(len(frames.images)))
     for i, path in enumerate(paths):
-        Image.new("L", (40, 30) if i == 3 else (40, 32)).save(path)
-    with pytest.raises(VqadError, match=r"3\.png is 40 x 30 px, but 2\.png before it 40 x 32"):
+        Image.new("L", (40, 30) if i == 4 else (40, 32)).save(path)  # the last of its clip
+    with pytest.raises(VqadError, match=r"4\.png is 40 x 30 px, but 3\.png before it 40 x 32"):
         with_motion(replace(frames, paths=paths), CONFIG, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from vqad_lib.config import DataConfig
@@ -28,9 +29,9 @@ def with_motion(frames: FrameSet, config: DataConfig, cache_dir: Path) -> FrameS
     """The same frames as `data.input` has them, from the cache if they were made before.
 
     "stack": grey, 2 and 1 times `data.stack_step` frames earlier, and now; a clip's first frame stands for those before
-    it. "flow": how far each pixel came since the frame before, rightwards, downwards and in all, by OpenCV's DIS
-    (medium preset) on files at their own size; `data.flow_limit_px` and more are the end of the scale, no motion is its
-    middle, of the third channel its beginning. A clip's first frame has the flow of its second.
+    it. "flow": how far each pixel came in the last `data.flow_step` frames, rightwards, downwards and in all, by
+    OpenCV's DIS (medium preset) on files at their own size; `data.flow_limit_px` and more are the end of the scale, no
+    motion is its middle, of the third channel its beginning. A clip's first frames have the first flow there is.
 
     Returns:
         `frames` itself for "frame"; else with other images, title and digest.
@@ -42,11 +43,12 @@ def with_motion(frames: FrameSet, config: DataConfig, cache_dir: Path) -> FrameS
         return frames
     if (frames.index["part"] == "folder").any():
         raise VqadError(f"data.input {config.input} takes clips, and an image folder has none; set it to frame")
-    settings = config.input, config.stack_step, config.flow_limit_px, _VERSION
+    settings = config.input, config.stack_step, config.flow_step, config.flow_limit_px, _VERSION
     digest = hashlib.sha256(repr((frames.digest, frames.images.shape, settings)).encode()).hexdigest()
     folder = Path(cache_dir) / f"{frames.dataset}_{frames.images.shape[-1]}_{config.input}_{digest[:12]}"
     if not folder.is_dir():
-        made = _stacks(frames, config.stack_step) if config.input == "stack" else _flows(frames, config.flow_limit_px)
+        flows = _flows(frames, config.flow_step, config.flow_limit_px)
+        made = _stacks(frames, config.stack_step) if config.input == "stack" else flows
         with (
             atomic_folder(folder, first_wins=True) as place,
             array_file(place / "frames.npy", frames.images.shape) as file,
@@ -58,25 +60,24 @@ def with_motion(frames: FrameSet, config: DataConfig, cache_dir: Path) -> FrameS
     return replace(frames, images=images, title=f"{frames.title}, {TITLES[config.input]}", digest=digest)
 
 
-def _earlier(frames: FrameSet, by: int) -> NDArray[np.int64]:
-    """The row of each frame so many frames earlier in its clip, or of the clip's first."""
-    rows = np.arange(len(frames.index))
-    first = frames.index.groupby("clip", sort=False)["frame"].transform(lambda of_clip: of_clip.index[0]).to_numpy()
-    return np.maximum(rows - by, first)
+def _ends(frames: FrameSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of the first and of the last frame of each frame's clip."""
+    rows = pd.Series(np.arange(len(frames.index))).groupby(frames.index["clip"].to_numpy(), sort=False)
+    return rows.transform("min").to_numpy(), rows.transform("max").to_numpy()
 
 
 def _stacks(frames: FrameSet, step: int) -> Iterator[NDArray[np.uint8]]:
-    for rows in zip(*(_earlier(frames, by) for by in (2 * step, step, 0)), strict=True):
+    now, (first, _) = np.arange(len(frames.index)), _ends(frames)
+    for rows in zip(*(np.maximum(now - by, first) for by in (2 * step, step, 0)), strict=True):
         yield np.stack([frames.images[row].mean(0).round().astype(np.uint8) for row in rows])
 
 
-def _flows(frames: FrameSet, limit_px: float) -> Iterator[NDArray[np.uint8]]:
+def _flows(frames: FrameSet, step: int, limit_px: float) -> Iterator[NDArray[np.uint8]]:
     import cv2  # a fifth of a second, which a run on frames does without
 
-    before, size = _earlier(frames, 1), frames.images.shape[-1]
-    after = np.where(before == np.arange(len(before)), np.minimum(before + 1, len(before) - 1), np.arange(len(before)))
-    clips = frames.index["clip"].to_numpy()
-    after = np.where(clips[after] == clips, after, before)  # a clip of one frame stands still
+    size, (first, last) = frames.images.shape[-1], _ends(frames)
+    after = np.minimum(np.maximum(np.arange(len(first)), first + step), last)
+    before = np.maximum(after - step, first)  # a clip of one frame stands still
     whites = survey(frames.paths, workers=usable_cores())[0] if frames.paths else []
 
     def grey(row: int) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from vqad_lib.experiment.run import Run
 from vqad_lib.models.registry import AUTOENCODERS, PRIORS
 from vqad_lib.seeds import seed_from
 from vqad_lib.training.checkpoint import load_weights
+from vqad_lib.training.coverage import covered
 from vqad_lib.training.loop import Batches, Objective, finished, fit
 from vqad_lib.training.objectives import AUTOENCODER_OBJECTIVES, prior_objectives
 
@@ -53,7 +54,9 @@ def train_autoencoder(run: Run, *, autoencoder: str, scheme: str) -> Trained:
     if _to_be_trained_here(run, folder, names):
         network = _new_autoencoder(run, autoencoder)
         objectives = AUTOENCODER_OBJECTIVES[autoencoder](network, run.profile)
-        _fit(run, autoencoder, objectives, _normal_frames(run, scheme), folder)
+        train, validation = _normal_frames(run, scheme)
+        train = covered(train, run.profile.autoencoder.coverage, seed=seed_from(run.profile.seed, "coverage", scheme))
+        _fit(run, autoencoder, objectives, [train, validation], folder)
     return load_autoencoder(run, **names)
 
 
@@ -119,7 +122,7 @@ def network_folder(run: Run, *, autoencoder: str, scheme: str, prior: str = "") 
     network = PRIORS[prior] if prior else AUTOENCODERS[autoencoder]
     coder = [network_folder(run, autoencoder=autoencoder, scheme=scheme).name] if prior else []
     sections = [*network.sections, f"training.{network.key}", "data", "threads_per_stage"]
-    code = ["models", "losses", "training", "data/splits.py", "data/decode.py"]
+    code = ["models", "losses", "training", "data/splits.py", "data/decode.py", "data/defects.py"]
     name = f"{autoencoder}_{prior}" if prior else autoencoder
     return run.place(scheme, name, *coder, sections=sections, code=code, alone="experiment/networks.py")
 

@@ -165,12 +165,21 @@ class Run:
     def changed(self, changes: dict[str, Any]) -> Run:
         """The run with other values in its profile, for example {"autoencoder.latent_dim": 512}.
 
-        Networks and scores of a changed run lie beside those of the run, named by what shaped them.
+        Networks and scores of a changed run lie beside those of the run, named by what shaped them. A run on frames as
+        they are can be changed to one on what `data.motion` makes of them.
+
+        Raises:
+            ValueError: `data` is changed of a run that is on such already.
         """
         profile = self.profile
         for key, value in changes.items():
             profile = _with(profile, key.split("."), value)
-        return replace(self, profile=profile, options=None if changes else self.options)
+        frames = self.frames
+        if profile.data != self.profile.data:
+            if self.profile.data.input != "frame":
+                raise ValueError("change data of a run whose data.input is frame")
+            frames = with_motion(frames, profile.data, _kept(self.root))
+        return replace(self, profile=profile, frames=frames, options=None if changes else self.options)
 
 
 def _with(config: Any, path: list[str], value: Any) -> Any:
@@ -259,15 +268,19 @@ def absolute(root: Path, path: str) -> str:
 def load_frames(root: Path, profile: Profile, dataset: str, data_root: str) -> FrameSet:
     """The prepared frames of a run; decoded at first use, then mapped from data/derived/frames."""
     chosen, folder, _ = locate(root, profile, dataset, data_root)
-    cache = root / "data" / "derived" / "frames"
     frames = prepare_frames(
         dataset=chosen,
         data_root=folder,
         size_px=profile.data.image_size_px,
-        cache_dir=cache,
+        cache_dir=_kept(root),
         synthetic=profile.data.synthetic,
     )
-    return with_motion(frames, profile.data, cache)
+    return with_motion(frames, profile.data, _kept(root))
+
+
+def _kept(root: Path) -> Path:
+    """Where prepared frames are kept."""
+    return root / "data" / "derived" / "frames"
 
 
 def last_run(root: Path) -> dict[str, str]:
