@@ -132,7 +132,7 @@ bench: $(ENVIRONMENT) $(EXTRAS)
 
 ## own-images: fit a detector to the normal images of DATA_ROOT (without: of the walkway), measure it on the others
 own-images: $(ENVIRONMENT)
-	@$(PY) -m vqad_lib own-images --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" --seed="$$SEED" \
+	@$(PY) -m vqad.own_images --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" --seed="$$SEED" \
 	  --minutes="$$MINUTES" --flips="$$FLIPS"
 
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw

@@ -70,7 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     lab = add("lab", _lab, RUN, help="explore the last run in JupyterLab")
     lab.add_argument("options", nargs="*", help="of JupyterLab, after --")
     add("bench", _bench, (*RUN, "networks"), help="measure seconds, images per second and memory")
-    add("own-images", _own_images, (*RUN, "minutes", "flips"), help="fit a detector to a data set's normal images")
     add_verbs(commands)
     # without a help text they are not listed
     configure = add("configure", _configure, (*RUN, "seeds", "jobs"))
@@ -150,18 +149,6 @@ def _bench(arguments: argparse.Namespace) -> None:
     from vqad_lib.pipeline.lab import bench
 
     bench(repository_root(), _given(arguments), networks=arguments.networks)
-
-
-def _own_images(arguments: argparse.Namespace) -> None:
-    from vqad_lib.pipeline.lab import own_images
-
-    try:
-        minutes = float(arguments.minutes or 20)
-    except ValueError as error:
-        raise VqadError(f"MINUTES must be a number, got {arguments.minutes!r}") from error
-    given = _given(arguments) | {"profile": arguments.profile or "workstation"}
-    given["dataset"] = arguments.dataset or ("auto" if arguments.data_root else "synthetic")
-    own_images(repository_root(), given, minutes=minutes, flips=bool(arguments.flips))
 
 
 def _lab(arguments: argparse.Namespace) -> None:

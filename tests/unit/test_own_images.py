@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
 from benchmarks import streaming_memory
-from vqad import commands
+from vqad import commands, own_images
 from vqad.estimator import VQAnomalyDetector
 from vqad.labelled import labelled_images
 from vqad.model import facts_of, load_model, save_model
@@ -31,7 +32,9 @@ from vqad.show import overlay, regions
 from vqad.stream import count_of, items_of
 from vqad_lib.data.defects import FAMILIES, pseudo_defects
 from vqad_lib.errors import VqadError
+from vqad_lib.experiment.run import RunInfo
 from vqad_lib.files import usable_cores
+from vqad_lib.reporting.tables import save_table
 
 SMALL = {"image_size_px": 16, "channels": (8, 16), "codebook_size": 16, "epochs": 12}
 
@@ -563,3 +566,28 @@ def test_memory_of_scoring_a_stream_is_measured_in_a_process_of_its_own():
     assert row["images"] == 7
     assert row["peak_mib"] > 100, "torch alone takes more"
     assert row["seconds"] > 0
+
+
+def test_own_images_have_results_of_their_own(tmp_path, monkeypatch):
+    executed, labels = [], RunInfo("own images", "image folder *tiles*", "", 0)
+
+    def execute(*given: object) -> None:
+        executed.append(given[1:])
+        for name in ("by_kind", "methods"):
+            rows = pd.DataFrame({name: ["crack"], "auroc": [0.75], "auroc_low": [0.5], "auroc_high": [0.875]})
+            save_table(rows, name, labels=labels, folder=given[3].parents[1], notes="Two minutes.")
+
+    monkeypatch.setattr(own_images, "execute_notebook", execute)
+    frames = SimpleNamespace(dataset="folder", title="image folder tiles", digest="d" * 64)
+    monkeypatch.setattr(own_images, "load_frames", lambda *_: frames)
+    given = {"profile": "smoke", "dataset": "auto", "data_root": "tiles", "seed": ""}
+    place = own_images.own_images(tmp_path, given, minutes=2.0, flips=True)
+    assert place == tmp_path / "reports" / "own_images" / "folder_tiles"
+    ((notebook, parameters, file),) = executed
+    assert (notebook, file) == ("40_own_images", place / "notebooks" / "40_own_images.ipynb")
+    assert parameters == given | {"results": "own_images/folder_tiles", "minutes": 2.0, "flips": True}
+    page = (place / "README.md").read_text()
+    assert "image folder \\*tiles\\*\n\nTwo minutes." in page
+    assert "| crack | 0.750 [0.500, 0.875] |" in page
+    assert "](../../../figures/own_images/folder_tiles/own_images.png)" in page
+    assert json.loads((place / "provenance.json").read_text())["dataset"] == "folder"

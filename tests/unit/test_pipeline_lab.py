@@ -1,6 +1,5 @@
-"""What `make lab`, `make bench` and `make own-images` open, with which settings, and how JupyterLab is started."""
+"""What `make lab` and `make bench` open, with which settings, and how JupyterLab is started."""
 
-import json
 import os
 import shutil
 import sys
@@ -8,13 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
-import pandas as pd
 import pytest
 
-from vqad_lib.experiment.run import RunInfo
 from vqad_lib.files import write_json
 from vqad_lib.pipeline import lab
-from vqad_lib.reporting.tables import save_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -179,28 +175,3 @@ def test_bench_takes_what_is_not_given_from_the_last_run_of_its_profile(root, mo
         {"profile": "smoke", "seed": "3", "networks": "random"},
     ]
     assert {(notebook, place.name) for notebook, _, place in executed} == {("20_benchmarks", "20_benchmarks.ipynb")}
-
-
-def test_own_images_have_results_of_their_own(root, monkeypatch):
-    executed, labels = [], RunInfo("own images", "image folder *tiles*", "", 0)
-
-    def execute(*given: object) -> None:
-        executed.append(given[1:])
-        for name in ("by_kind", "methods"):
-            rows = pd.DataFrame({name: ["crack"], "auroc": [0.75], "auroc_low": [0.5], "auroc_high": [0.875]})
-            save_table(rows, name, labels=labels, folder=given[3].parents[1], notes="Two minutes.")
-
-    monkeypatch.setattr(lab, "execute_notebook", execute)
-    frames = SimpleNamespace(dataset="folder", title="image folder tiles", digest="d" * 64)
-    monkeypatch.setattr(lab, "load_frames", lambda *_: frames)
-    given = {"profile": "smoke", "dataset": "auto", "data_root": "tiles", "seed": "", "perceptual": ""}
-    place = lab.own_images(root, given, minutes=2.0, flips=True)
-    assert place == root / "reports" / "own_images" / "folder_tiles"
-    ((notebook, parameters, file),) = executed
-    assert (notebook, file) == ("40_own_images", place / "notebooks" / "40_own_images.ipynb")
-    assert parameters == given | {"results": "own_images/folder_tiles", "minutes": 2.0, "flips": True}
-    page = (place / "README.md").read_text()
-    assert "image folder \\*tiles\\*\n\nTwo minutes." in page
-    assert "| crack | 0.750 [0.500, 0.875] |" in page
-    assert "](../../../figures/own_images/folder_tiles/own_images.png)" in page
-    assert json.loads((place / "provenance.json").read_text())["dataset"] == "folder"

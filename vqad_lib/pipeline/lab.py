@@ -1,4 +1,4 @@
-"""What `make lab`, `make bench` and `make own-images` do with notebooks 30, 20 and 40, apart from `make paper`.
+"""What `make lab` and `make bench` do with notebooks 30 and 20, apart from `make paper`.
 
 JupyterLab opens a list of all notebooks, which leads to the explorer: to a copy, for JupyterLab saves what it shows,
 which in the notebook itself would be a change of a committed file.
@@ -6,7 +6,6 @@ which in the notebook itself would be a change of a committed file.
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -15,12 +14,11 @@ import nbformat
 from vqad_lib.config import Profile
 from vqad_lib.experiment.digests import digest
 from vqad_lib.experiment.run import Run, absolute, configured, load_frames
-from vqad_lib.files import read_json, write_json, write_text
+from vqad_lib.files import read_json, write_text
 from vqad_lib.pipeline.contents import COMMITTED, contents
-from vqad_lib.pipeline.notebooks import code_revision, execute_notebook
-from vqad_lib.reporting.tables import labels_of, load_notes, load_table, markdown_table
+from vqad_lib.pipeline.notebooks import execute_notebook
 
-LAB, BENCH, OWN = "30_explore", "20_benchmarks", "40_own_images"
+LAB, BENCH = "30_explore", "20_benchmarks"
 SMALLEST = "smoke"  # its networks mean nothing
 _PARAMETERS = ("profile", "dataset", "data_root", "seed", "perceptual")
 
@@ -70,43 +68,6 @@ def bench(root: Path, given: dict[str, str], *, networks: str) -> Path:
     execute_notebook(root, BENCH, parameters, reports / "notebooks" / f"{BENCH}.ipynb")
     print(f"report    {(reports / 'index.html').relative_to(root)}")
     return reports / "index.html"
-
-
-def own_images(root: Path, given: dict[str, str], *, minutes: float, flips: bool) -> Path:
-    """Fit a detector to the normal images of a data set, measure it on the others, and say where that stands.
-
-    Args:
-        given: profile, dataset, data_root, seed; of the profile only the size of images counts, and the walkway.
-        minutes, flips: of `VQAnomalyDetector`.
-
-    Returns:
-        reports/own_images/<data set>.
-
-    Raises:
-        VqadError: profile or data are not usable, or the notebook failed.
-    """
-    profile = configured(given["profile"], seed=given["seed"])
-    frames = load_frames(root, profile, given["dataset"], given["data_root"])
-    results = f"own_images/{Path(Run(root, profile, frames, device=None).results).name}"
-    parameters = given | {"results": results, "minutes": minutes, "flips": flips}
-    print(f"fit       {frames.title}, {minutes:g} minutes and a few more", flush=True)
-    place, code = root / "reports" / results, code_revision(root)  # as it is now, whatever is edited meanwhile
-    execute_notebook(root, OWN, parameters, place / "notebooks" / f"{OWN}.ipynb")
-    facts = {"profile": profile.name, "dataset": frames.dataset, "trained": f"{minutes:g} minutes of training"}
-    write_json(place / "provenance.json", facts | {"code": code, "data_digest": frames.digest})
-    write_text(place / "README.md", _own_page(place, Path("../../../figures") / results / "own_images.png"))
-    print(f"done      reports/{results}/README.md")
-    return place
-
-
-def _own_page(place: Path, picture: Path) -> str:
-    """The tables of notebook 40 with its picture, Markdown."""
-    by_kind, methods = (load_table(place, name) for name in ("by_kind", "methods"))
-    title = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", labels_of(by_kind).dataset)  # a folder may be called anything
-    parts = [f"# A detector fitted to the normal images of {title}", load_notes(place, "by_kind")]
-    parts += [f"![Images of each kind, and their heatmaps]({picture.as_posix()})", "## By kind of defect"]
-    parts += [markdown_table(by_kind), "## By signal, and by other methods", markdown_table(methods)]
-    return "\n\n".join([*parts, "What the columns mean: `notebooks/40_own_images.ipynb`.\n"])
 
 
 def _profile(parameters: dict[str, str]) -> Profile:
