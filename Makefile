@@ -53,7 +53,7 @@ export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
 export VQAD_FIGURE_FORMATS = $(FORMATS)
 
-.PHONY: help paper results fidelity measured ablation ablated test smoke nbval check-resume check-sizes lint data lab report bench own-images clean lock notebooks
+.PHONY: help paper results fidelity measured ablation ablated test smoke nbval stress lint data lab report bench own-images clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -168,13 +168,9 @@ nbval: $(ENVIRONMENT)
 	@$(QUIET) $(OWN) pytest $(AT_A_TIME) --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
 
-## check-resume: make paper killed in training and scoring and gone on with, against an unbroken run (about 10 minutes)
-check-resume: $(ENVIRONMENT)
-	@VQAD_SLOW=1 $(OWN) pytest tests/integration/test_make_resume.py
-
-## check-sizes: a compiled step of each network at the paper's size, on this machine's CPU (minutes, 8 GB)
-check-sizes: $(ENVIRONMENT)
-	@VQAD_SLOW=1 $(OWN) pytest -v tests/integration/test_full_size.py
+## stress: what takes too long for make test: runs killed and gone on with, two processes, the paper's sizes (8 GB)
+stress: $(ENVIRONMENT)
+	@$(OWN) pytest -v -m stress tests
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
 SHOWN = $(wildcard reports/workstation/ucsd_ped2 reports/demo/ucsd_ped2 reports/own_images/folder_magnetic_tile)

@@ -22,7 +22,7 @@ from vqad_lib.models.prior import Prior
 from vqad_lib.models.registry import PRIORS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TESTS_OWN = ("VQAD_SLOW", "VQAD_TEST_", "VQAD_PAPER_")
+TESTS_OWN = ("VQAD_TEST_", "VQAD_PAPER_")
 # what make, torchrun, SLURM, git's hooks and a proxy leave in a shell; the commands that tests start would read it too
 OTHERS = ("VQAD_", "MAKE", "MFLAGS", "GNUMAKE", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELASTIC_")
 OTHERS += ("GIT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "COLUMNS", "PYTHONWARNINGS")

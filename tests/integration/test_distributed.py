@@ -126,6 +126,7 @@ def test_random_draws_differ_between_processes(alone_and_together):
     assert not set(first) & set(second)
 
 
+@pytest.mark.stress
 def test_killed_processes_go_on_to_the_same_bits(alone_and_together, tmp_path):
     """Every process is killed once there is a checkpoint; dropout's draws must go on too, in both."""
     folder = tmp_path / "pixelsnail_dropout"
@@ -182,6 +183,7 @@ def test_train_starts_processes_and_leaves_a_finished_network(root):
     assert {path.name for path in folder.iterdir()} == {"vqvae.safetensors", "curves.csv", "done.json"}
 
 
+@pytest.mark.stress
 def test_scores_of_two_processes_are_those_of_one(root):
     """The networks come from two processes too; one process then finds them, and scores every chunk by itself."""
     options = ["--profile=tiny", "--seed=3", "--autoencoder=vqvae", "--prior=pixelsnail", "--scheme=paper"]

@@ -1,9 +1,8 @@
 """One step of each network at the paper's size, compiled and in bfloat16 as profile `paper` has it, without a GPU.
 
-Minutes and some 8 GB each: with VQAD_SLOW=1, as `make check-sizes` has it.
+Minutes and some 8 GB each: `make stress`.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ PROFILE = Path(__file__).resolve().parents[2] / "profiles" / "paper.yaml"
 IMAGES = 2
 
 pytestmark = [
-    pytest.mark.skipif(os.environ.get("VQAD_SLOW") != "1", reason="minutes and 8 GB: VQAD_SLOW=1"),
+    pytest.mark.stress,
     pytest.mark.timeout(3600),
 ]
 

@@ -1,4 +1,4 @@
-"""`make paper` killed in mid-training and in mid-scoring, then run again, against an unbroken run: `make check-resume`.
+"""`make paper` killed in mid-training and in mid-scoring, then run again, against an unbroken run: `make stress`.
 
 Minutes long, so the test command leaves it out; test_resume.py has the same at library level.
 """
@@ -27,7 +27,7 @@ KILL_WHEN_THERE_IS = [
 ]
 
 pytestmark = [
-    pytest.mark.skipif(os.environ.get("VQAD_SLOW") != "1", reason="minutes long; make check-resume"),
+    pytest.mark.stress,
     pytest.mark.timeout(3600),
 ]
 
@@ -38,7 +38,7 @@ def copies(tmp_path: Path) -> Iterator[list[Path]]:
     folders = [tmp_path / name for name in ("unbroken", "killed")]
     for folder in folders:
         folder.mkdir()
-        for name in ("notebooks", "profiles", "vqad_lib"):
+        for name in ("notebooks", "profiles", "vqad", "vqad_lib"):
             shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(REPOSITORY / "data" / "paper", folder / "data" / "paper")
         shutil.copy(REPOSITORY / "Makefile", folder)

@@ -167,6 +167,7 @@ def opened(unbroken: Path, monkeypatch: pytest.MonkeyPatch):
     write_profile(unbroken)
 
 
+@pytest.mark.stress
 def test_killed_run_equals_unbroken(unbroken, tmp_path):
     root, resumed = make_root(tmp_path / "broken"), []
     for pattern, at, before, epoch in KILLED:
