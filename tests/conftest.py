@@ -69,6 +69,7 @@ PROFILE: dict[str, Any] = {
         "input": "frame",
         "stack_step": 3,
         "flow_step": 1,
+        "flow_window_share": 0.0,
         "flow_limit_px": 8.0,
         "split_seed": 0,
         "official_validation_clips": 1,

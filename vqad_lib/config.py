@@ -73,6 +73,7 @@ class DataConfig(Section):
     input: Literal["frame", "stack", "flow"]
     stack_step: Count
     flow_step: Count
+    flow_window_share: Share
     flow_limit_px: Positive
     split_seed: Seed
     official_validation_clips: Count

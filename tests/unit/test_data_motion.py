@@ -21,6 +21,7 @@ CONFIG = DataConfig(
     input="flow",
     stack_step=2,
     flow_step=1,
+    flow_window_share=0.0,
     flow_limit_px=8.0,
     split_seed=0,
     official_validation_clips=1,
@@ -87,6 +88,13 @@ def test_flow_since_several_frames_before(frames, tmp_path):
     np.testing.assert_array_equal(longer, longer[:1].repeat(4, 0))
 
 
+def test_flow_is_averaged_over_windows(frames, tmp_path):
+    fine = with_motion(frames, CONFIG, tmp_path).images[3].astype(float)
+    wide = with_motion(frames, replace(CONFIG, flow_window_share=0.5), tmp_path).images[3].astype(float)
+    assert wide[:, 12:20, 12:20].std((1, 2)).max() < fine[:, 12:20, 12:20].std((1, 2)).max() + 1e-9
+    np.testing.assert_allclose(wide[:, 16, 16], fine[:, 8:24, 8:24].mean((1, 2)), atol=1.5)
+
+
 def test_a_run_on_frames_changes_to_one_on_motion(frames, tmp_path, profile_mapping):
     run = Run(tmp_path, profile_from_mapping(profile_mapping, source="test"), frames, torch.device("cpu"))
     stacks = run.changed({"data.input": "stack"})
@@ -107,7 +115,7 @@ def test_made_once_for_each_setting(frames, tmp_path, monkeypatch):
     first = with_motion(frames, CONFIG, tmp_path)
     other = with_motion(frames, replace(CONFIG, flow_limit_px=4.0), tmp_path)
     assert first.digest != other.digest
-    monkeypatch.setattr(module, "_flows", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(module, "flows", lambda *_: pytest.fail("made again"))
     np.testing.assert_array_equal(with_motion(frames, CONFIG, tmp_path).images, first.images)
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -249,7 +249,7 @@ def graph(schemes: list[str], *, seeds: int = 1, table: dict = STAGES) -> dict:
 @pytest.mark.parametrize("schemes", [["paper", "official"], ["paper"]])
 def test_stages_of_a_run(schemes):
     found = graph(schemes)
-    assert len(found["paper"]) == 12 + 10 * len(schemes) + 2 + 1
+    assert len(found["paper"]) == 13 + 10 * len(schemes) + 2 + 1
     assert len(found["fidelity"]) == len(schemes) + 1
     with_seeds = graph(schemes, seeds=3)["paper"]
     assert len(with_seeds) == len(found["paper"]) + 2 * 10 * len(schemes)

@@ -330,7 +330,7 @@ def test_manifests_that_do_not_hold_any_more_are_forgotten(root, capsys):
         return inputs.keys() - {path.stem for path in manifests.iterdir()}
 
     assert forgotten() == set()
-    assert "stages    37/37 " in capsys.readouterr().out
+    assert "stages    38/38 " in capsys.readouterr().out
     (root / "reports" / "smoke" / "synthetic" / "tables" / "leak.csv").unlink()
     assert forgotten() == {"00_data"}
     (root / "a.pth").write_bytes(b"other")

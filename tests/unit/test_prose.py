@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
+from beyond.motion_codes import Settings
 from vqad_lib.analysis.claims import AS_GOOD_AS
 from vqad_lib.config import load_profile
 from vqad_lib.evaluation.localisation import HIGHEST_FPR
@@ -79,6 +80,7 @@ FACTS = {
     "13_fidelity": ["95% interval", "the 2.5th to the 97.5th percentile", "left of 0", "crosses 0"],
     "14_ablation": ["95% interval", "hold 0"],
     "14_ablation_train": ["between 1 (one code"],
+    "15_official": [f"from 1 to {Settings().coverage}", "flow, 1 for normal", "95% interval"],
     "40_own_images": ["et al. 2021", "a 95% interval", "up to 0.3"],
     "20_benchmarks": [f"restoration: {GRID**2} passes", "below 1 means", "exponent of 1"],
 }

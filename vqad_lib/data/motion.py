@@ -30,8 +30,9 @@ def with_motion(frames: FrameSet, config: DataConfig, cache_dir: Path) -> FrameS
 
     "stack": grey, 2 and 1 times `data.stack_step` frames earlier, and now; a clip's first frame stands for those before
     it. "flow": how far each pixel came in the last `data.flow_step` frames, rightwards, downwards and in all, by
-    OpenCV's DIS (medium preset) on files at their own size; `data.flow_limit_px` and more are the end of the scale, no
-    motion is its middle, of the third channel its beginning. A clip's first frames have the first flow there is.
+    OpenCV's DIS (medium preset) on files at their own size, averaged over windows of `data.flow_window_share` of the
+    shorter side; `data.flow_limit_px` and more are the end of the scale, no motion is its middle, of the third channel
+    its beginning. A clip's first frames have the first flow there is.
 
     Returns:
         `frames` itself for "frame"; else with other images, title and digest.
@@ -43,12 +44,11 @@ def with_motion(frames: FrameSet, config: DataConfig, cache_dir: Path) -> FrameS
         return frames
     if (frames.index["part"] == "folder").any():
         raise VqadError(f"data.input {config.input} takes clips, and an image folder has none; set it to frame")
-    settings = config.input, config.stack_step, config.flow_step, config.flow_limit_px, _VERSION
-    digest = hashlib.sha256(repr((frames.digest, frames.images.shape, settings)).encode()).hexdigest()
+    settings = config.input, config.stack_step, config.flow_step, config.flow_window_share, config.flow_limit_px
+    digest = hashlib.sha256(repr((frames.digest, frames.images.shape, settings, _VERSION)).encode()).hexdigest()
     folder = Path(cache_dir) / f"{frames.dataset}_{frames.images.shape[-1]}_{config.input}_{digest[:12]}"
     if not folder.is_dir():
-        flows = _flows(frames, config.flow_step, config.flow_limit_px)
-        made = _stacks(frames, config.stack_step) if config.input == "stack" else flows
+        made = _stacks(frames, config.stack_step) if config.input == "stack" else flows(frames, config)
         with (
             atomic_folder(folder, first_wins=True) as place,
             array_file(place / "frames.npy", frames.images.shape) as file,
@@ -72,10 +72,15 @@ def _stacks(frames: FrameSet, step: int) -> Iterator[NDArray[np.uint8]]:
         yield np.stack([frames.images[row].mean(0).round().astype(np.uint8) for row in rows])
 
 
-def _flows(frames: FrameSet, step: int, limit_px: float) -> Iterator[NDArray[np.uint8]]:
+def flows(frames: FrameSet, config: DataConfig) -> Iterator[NDArray[np.uint8]]:
+    """Optical flow of each frame, (3, size, size), see `with_motion`, which keeps it.
+
+    Raises:
+        VqadError: a clip's frames differ in size.
+    """
     import cv2  # a fifth of a second, which a run on frames does without
 
-    size, (first, last) = frames.images.shape[-1], _ends(frames)
+    size, step, (first, last) = frames.images.shape[-1], config.flow_step, _ends(frames)
     after = np.minimum(np.maximum(np.arange(len(first)), first + step), last)
     before = np.maximum(after - step, first)  # a clip of one frame stands still
     whites = survey(frames.paths, workers=usable_cores())[0] if frames.paths else []
@@ -97,7 +102,9 @@ def _flows(frames: FrameSet, step: int, limit_px: float) -> Iterator[NDArray[np.
             )
         moved = estimator.calc(*pair, None)
         moved = np.concatenate([moved, np.linalg.norm(moved, axis=2, keepdims=True)], 2)
-        moved = cv2.resize(moved, (size, size), interpolation=cv2.INTER_AREA) / limit_px
+        window = max(round(config.flow_window_share * min(pair[0].shape)), 1)
+        moved = cv2.blur(moved, (window, window))
+        moved = cv2.resize(moved, (size, size), interpolation=cv2.INTER_AREA) / config.flow_limit_px
         moved[..., :2] = (moved[..., :2] + 1) / 2
         return (255 * moved.clip(0, 1)).round().astype(np.uint8).transpose(2, 0, 1)
 

@@ -33,7 +33,7 @@ def notebook_digest(root: Path, path: Path) -> str:
 
 
 def imported_files(root: Path, notebook: Path) -> set[Path]:
-    """All code of vqad_lib that a notebook imports, directly or not, with the files that this code names."""
+    """All code of vqad_lib and beyond that a notebook imports, directly or not, with the files that this code names."""
     code = "\n".join(source for kind, source in _cells(notebook) if kind == "code")
     return _with_imports(root, _imported(root, code))
 
@@ -63,7 +63,7 @@ def _python_files(place: Path) -> list[Path]:
 
 
 def _with_imports(root: Path, starts: Iterable[Path]) -> set[Path]:
-    """The files, those of vqad_lib that they import, and so on; and the files beside the code that they name."""
+    """The files, those of ours that they import, and so on; and the files beside the code that they name."""
     found, waiting = set(), list(starts)
     while waiting:
         file = waiting.pop()
@@ -76,7 +76,7 @@ def _with_imports(root: Path, starts: Iterable[Path]) -> set[Path]:
 
 
 def _imported(root: Path, code: str) -> Iterator[Path]:
-    for name in (name for name in _parsed(code)[0] if name.split(".")[0] == "vqad_lib"):
+    for name in (name for name in _parsed(code)[0] if name.split(".")[0] in ("vqad_lib", "beyond")):
         place = root / name.replace(".", "/")
         yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
 

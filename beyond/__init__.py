@@ -1,0 +1,1 @@
+"""What goes past the paper: it uses `vqad_lib`, and nothing there uses it."""
