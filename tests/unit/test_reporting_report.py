@@ -200,6 +200,10 @@ def test_three_questions_are_answered_from_the_tables(tmp_path):
     assert "0.700 to 0.800 by model, with intervals from 0.51 to 0.93; the nearest training frame has 0.672." in result
     assert "Of the 3 comparisons behind" in result
     assert result.endswith("1 are for a claim, 1 against it, and 1 undecided.")
+    frames = DataFrame({"method": ["largest speed, no model", "codes of motion"], "auroc_micro": [0.9692, 0.9648]})
+    save_table(frames, "official_frame_auroc", labels=LABELS, folder=tmp_path)
+    _, _, result = answers(tmp_path, summary, set()).values()
+    assert "with no model at all, has 0.969, and an unlikely code of its motion 0.965. Of the 3" in result
     assert list(answers(tmp_path, summary, {"leak", "table_06"})) == ["Does it replicate?"]
 
 

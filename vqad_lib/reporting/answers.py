@@ -22,7 +22,8 @@ def answers(tables: Path, summary: DataFrame, left_out: Set[str]) -> dict[str, s
         left_out: names of tables not to be read.
     """
     names = {path.stem for path in whole_files(tables, ".csv")}
-    there = {name: load_table(tables, name) for name in sorted(names - left_out) if name.startswith(("leak", "claim_"))}
+    read = ("leak", "claim_", "official_frame")
+    there = {name: load_table(tables, name) for name in sorted(names - left_out) if name.startswith(read)}
     if "table_06" not in left_out and "table_06_official" in names:
         there["official"] = load_table(tables, "table_06_official")
     given = {
@@ -76,6 +77,10 @@ def _result(there: dict[str, DataFrame]) -> str:
     )
     nearest = _nearest(there).get("official")
     text += f"; the nearest training frame has {nearest:.3f}." if nearest else "."
+    if "official_frame_auroc" in there:
+        area = there["official_frame_auroc"].set_index("method")["auroc_micro"]
+        text += f" How fast something moves, with no model at all, has {area['largest speed, no model']:.3f}"
+        text += f", and an unlikely code of its motion {area['codes of motion']:.3f}."
     claims = [table.query("scheme == 'official'") for name, table in there.items() if name.startswith("claim_")]
     rows = pd.concat(claims) if claims else DataFrame(columns=["verdict", "comparison", "detector"])
     of_density = rows["comparison"].str.contains("P - .T") & (rows["detector"] == "sample_wise")
