@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 STILL_PX = 0.2  # a codebook learns from what moves; most of a frame does not
-_SAMPLE = 30_000  # places that a codebook learns from
+_SAMPLE, _SAMPLE_A_FRAME = 30_000, 20  # places that a codebook learns from, at most
 _COUNT_EVERY = 3  # frames: neighbours are alike
 
 
@@ -65,7 +65,7 @@ class MotionCodes:
             places = _places(flow * factors)
             moving = places[places[:, 2] > STILL_PX]
             moving = moving if len(moving) >= settings.codes else places
-            sample = moving[generator.permutation(len(moving))[:_SAMPLE]]
+            sample = moving[generator.permutation(len(moving))[: min(_SAMPLE, _SAMPLE_A_FRAME * len(flow))]]
             book = KMeans(settings.codes, n_init=1, max_iter=30, random_state=int(generator.integers(2**31)))
             found.append(book.fit(_features(sample, settings)))
             frequencies.append(_frequencies(_codes(book, flow[::_COUNT_EVERY], settings), settings))

@@ -37,6 +37,7 @@ COLUMNS += ("seconds_per_image", "source")
 TITLES = {"nearest_frame": "nearest training frame", "pixel_statistics": "per-pixel mean and variance"}
 TITLES |= {"ganomaly": "GANomaly", "dfkde": "DFKDE"}
 _TIMED = 50  # frames
+_BOTH = (False, True)
 
 
 def motion(run: Run, *, step: int = 1) -> Run:
@@ -81,9 +82,12 @@ def choices(run: Run, *, seed: int = 0) -> pd.DataFrame:
     train, held_out, test = (flow_of(now, np.flatnonzero(splits == s)) for s in ("train", "validation", "test"))
     faster = flow_of(motion(run, step=2), np.flatnonzero(splits == "validation"))
     pseudo = with_something_faster(held_out, faster, np.random.default_rng(seed))
-    rows, grid = [], itertools.product((8, 16, 32), (False, True), (1.0, 3.5), (1, 8))
-    for codes, compressed, coverage, bands in progress(list(grid), what="codebooks of motion", unit="setting"):
-        most = Settings(codes=codes, compressed=compressed, coverage=coverage, bands=bands)
+    grid = [
+        Settings(codes=n, compressed=c, coverage=s) for n, c, s in itertools.product((8, 16, 32), _BOTH, (1.0, 3.5))
+    ]
+    grid += [Settings(compressed=compressed, bands=8) for compressed in _BOTH]
+    rows = []
+    for most in progress(grid, what="codebooks of motion", unit="setting"):
         fitted = MotionCodes.fit(train, most, seed=seed)
         for codebooks in (1, most.codebooks):
             some = MotionCodes(most, fitted.codebooks[:codebooks], fitted.nll[:codebooks])

@@ -1,0 +1,87 @@
+"""A bidirectional encoder over code grids: p(s_i | the codes that are shown), for eq. 20 (section 6.1).
+
+A BERT from the transformers library, trained from scratch. Each grid of a batch hides a share of its codes, the share
+drawn evenly from 0 to 1, and the network says what they are: so it has met a grid with one code hidden, and one with
+nearly all of them.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from vqad_lib.config import Gpt2Config
+from vqad_lib.detectors.scoring import encode_all
+from vqad_lib.experiment.networks import load_autoencoder
+from vqad_lib.experiment.run import Run
+from vqad_lib.models.prior import code_nll
+from vqad_lib.seeds import seed_from
+from vqad_lib.training.checkpoint import load_weights
+from vqad_lib.training.loop import Batches, Losses, Objective, finished, fit
+
+KIND = "masked"
+
+
+class MaskedEncoder(nn.Module):
+    """Layers, heads, width and dropout are those of the profile's GPT-2; index K stands for a hidden code."""
+
+    def __init__(self, config: Gpt2Config, *, codebook_size: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.codebook_size = codebook_size
+        bert = BertConfig(
+            vocab_size=codebook_size + 1,
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=4 * config.width,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            max_position_embeddings=grid[0] * grid[1],
+            type_vocab_size=1,
+        )
+        self.network = BertModel(bert, add_pooling_layer=False)
+        self.head = nn.Linear(config.width, codebook_size)
+
+    def forward(self, codes: Tensor, hidden: Tensor) -> Tensor:
+        """(B, h, w) int64 and bool, True where a code is not to be seen -> (B, h, w, K) float32."""
+        tokens = codes.masked_fill(hidden, self.codebook_size).flatten(1)
+        states = self.network(input_ids=tokens).last_hidden_state
+        return self.head(states).reshape(*codes.shape, self.codebook_size).float()
+
+
+def hidden_nll(network: MaskedEncoder, codes: Tensor) -> Losses:
+    """The mean NLL of the codes that are hidden, nats; drawn on the CPU, one at least in each grid."""
+    draws = torch.rand(codes.shape)
+    hidden = (draws < torch.rand(len(codes), 1, 1)) | (draws == draws.amin((1, 2), keepdim=True))
+    hidden = hidden.to(codes.device)
+    return {"loss": code_nll(network(codes, hidden), codes)[hidden].mean()}
+
+
+def train_masked(run: Run, *, autoencoder: str, scheme: str) -> MaskedEncoder:
+    """The encoder on the codes of a trained autoencoder, trained as the profile's GPT-2 is, unless it is there.
+
+    Raises:
+        VqadError: the autoencoder has not been trained yet.
+    """
+    coder = load_autoencoder(run, autoencoder=autoencoder, scheme=scheme)
+    sections = ["gpt2", "training.gpt2", "threads_per_stage", "autoencoder.codebook_size"]
+    shaping = {"sections": sections, "code": ["training", "models/prior.py"], "alone": "seeds.py"}
+    folder = run.place(scheme, f"{KIND}_{autoencoder}", coder.folder.name, **shaping)
+    torch.manual_seed(seed_from(run.profile.seed, KIND, autoencoder, scheme))
+    size = run.profile.autoencoder.codebook_size
+    network = MaskedEncoder(run.profile.gpt2, codebook_size=size, grid=run.grid).to(run.device)
+    if not finished(folder):
+        config, splits = run.profile.training.gpt2, run.splits(scheme)
+        normal = run.frames.index["label"].to_numpy() == 0
+        train, validation = (
+            Batches(
+                encode_all(coder.network, run.images(normal & (splits == split))),
+                batch_size=config.batch_size,
+                seed=run.profile.seed,
+                shuffle=split == "train",
+            )
+            for split in ("train", "validation")
+        )
+        objective = Objective(KIND, network, lambda codes, _epoch: hidden_nll(network, codes))
+        fit([objective], train=train, validation=validation, config=config, folder=folder, device=run.device)
+    load_weights(folder / f"{KIND}.safetensors", network)
+    return network.eval().requires_grad_(False)
