@@ -257,7 +257,7 @@ def test_stages_of_a_run(schemes):
 
 
 def test_what_stages_need():
-    paper, fidelity, ablation = graph(["paper", "official"], seeds=2).values()
+    paper, fidelity, ablation, beyond = graph(["paper", "official"], seeds=2).values()
     of_paper = ("04_score_vqvae_pixelsnail_paper", "04_score_vqgan_pixelsnail_paper")
     of_paper += ("04_score_vqvae_gpt2_paper", "04_score_vqgan_gpt2_paper")
     scored = {name for name in paper if name.startswith("04_score")}
@@ -273,6 +273,7 @@ def test_what_stages_need():
     assert fidelity["13_fidelity_measure_restoration_paper"].needs == of_paper
     assert len(fidelity["13_fidelity"].needs) == 2
     assert len(ablation["14_ablation"].needs) == 8
+    assert set(beyond["16_two_pass"].needs) == first_seed
     assert ablation["14_ablation_train_vqgan_paper_replicate1"].needs == (), "it trains what is not there"
 
 
@@ -282,15 +283,18 @@ def test_new_prior_needs_no_edit_here(monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@pytest.mark.parametrize(("goal", "target"), [("results", "paper"), ("measured", "fidelity"), ("ablated", "ablation")])
+@pytest.mark.parametrize(
+    ("goal", "target"),
+    [("results", "paper"), ("measured", "fidelity"), ("ablated", "ablation"), ("extended", "beyond")],
+)
 def test_make_executes_each_stage_once_after_what_it_needs(tmp_path, goal, target):
-    for name in ("notebooks", "profiles", "vqad_lib"):
+    for name in ("notebooks", "profiles", "vqad_lib", "beyond"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     derived = tmp_path / "data" / "derived"
     derived.mkdir(parents=True)
     found = graph(["paper", "official"])
-    every = found["paper"] | found["fidelity"] | found["ablation"]
+    every = found["paper"] | found["fidelity"] | found["ablation"] | found["beyond"]
     stages = {target: list(of_target.values()) for target, of_target in found.items()}
     (derived / "run.mk").write_text(
         make_rules(stages, STAGES, {"profile": "smoke", "results": "smoke/synthetic", "started": "0"})
@@ -315,7 +319,8 @@ def test_make_executes_each_stage_once_after_what_it_needs(tmp_path, goal, targe
     *_, report, last = done.stdout.splitlines()
     assert "finished" in last
     assert ("-m vqad_lib report" in report) is (goal == "results")
-    assert f"reports/smoke/synthetic/{'index.html' if goal == 'results' else f'tables/{target}.csv'}" in last
+    shown = {"paper": "index.html", "beyond": "tables/two_pass.csv"}.get(target, f"tables/{target}.csv")
+    assert f"reports/smoke/synthetic/{shown}" in last
 
 
 ODD = 'it\'s $HOME $(HOME) $(shell echo ran) $(b ${c `id` "q" \\ ~ #; & <b> '

@@ -48,7 +48,7 @@ def notebook_table(root: Path) -> dict[str, dict]:
 
 
 def stages_by_target(root: Path, settings: dict[str, str]) -> dict[str, list[Stage]]:
-    """All stages of a run, for make's targets "paper", "fidelity" and "ablation".
+    """All stages of a run, for make's targets "paper", "fidelity", "ablation" and "beyond".
 
     A notebook is left out if a section of the profile that it names is null there.
 
