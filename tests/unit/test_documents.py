@@ -145,6 +145,14 @@ def test_readme_shows_the_committed_table_6():
     assert nearest > by_model.max() - 0.005, "does as well as they do"
 
 
+def test_readme_says_that_scheme_official_is_about_speed():
+    rows = committed("official_frame_auroc", WORKSTATION).set_index("method")
+    speed, codes = rows.loc["largest speed, no model"], rows.loc["codes of motion"]
+    text = " ".join(text_of("README.md").split())
+    assert f"has AUROC {speed['auroc_micro']:.3f}, and codes of motion" in text
+    assert f"{codes['auroc_micro']:.3f} [{codes['low']:.3f}, {codes['high']:.3f}]" in text
+
+
 def test_readme_counts_the_verdicts_on_the_claims():
     names = ("1_codebook", "2_spatial", "3_light")
     tables = [committed(f"claim_{name}", WORKSTATION) for name in names]
