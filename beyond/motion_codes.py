@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 STILL_PX = 0.2  # a codebook learns from what moves; most of a frame does not
 _SAMPLE, _SAMPLE_A_FRAME = 30_000, 20  # places that a codebook learns from, at most
@@ -67,7 +68,8 @@ class MotionCodes:
             moving = moving if len(moving) >= settings.codes else places
             sample = moving[generator.permutation(len(moving))[: min(_SAMPLE, _SAMPLE_A_FRAME * len(flow))]]
             book = KMeans(settings.codes, n_init=1, max_iter=30, random_state=int(generator.integers(2**31)))
-            found.append(book.fit(_features(sample, settings)))
+            with threadpool_limits(1):  # several add up in the order in which they end, and the last bits differ
+                found.append(book.fit(_features(sample, settings)))
             frequencies.append(_frequencies(_codes(book, flow[::_COUNT_EVERY], settings), settings))
         return cls(settings, found, -np.log(frequencies))
 
