@@ -68,7 +68,7 @@ def test_a_file_loads_as_its_mapping(profile_mapping: dict[str, Any], tmp_path: 
     assert load_profile(path) == profile_from_mapping(profile_mapping, source="my.yaml")
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "workstation", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "demo", "demo_hed", "workstation", "paper"])
 def test_profiles_of_the_project_load(name: str) -> None:
     profile = load_profile(PROFILES / f"{name}.yaml")
     assert isinstance(profile, Profile)
