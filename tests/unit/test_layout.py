@@ -1,6 +1,7 @@
 """The house of docs/architecture.md, read from the imports: every arrow downwards, no cycle, thin."""
 
 import ast
+import re
 import shutil
 import subprocess
 from graphlib import TopologicalSorter
@@ -53,6 +54,12 @@ def room(module: str) -> str:
     if parts[-1] == "__main__":
         return "__main__"
     return parts[1] if len(parts) > 1 and (REPOSITORY / "vqad_lib" / parts[1]).is_dir() else "."
+
+
+def test_nothing_knows_of_what_uses_it():
+    for file in set((REPOSITORY / "vqad_lib").rglob("*.py")) - {REPOSITORY / "vqad_lib" / "__main__.py"}:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(from|import) (beyond|benchmarks|vqad)\b", text, re.MULTILINE), file
 
 
 def test_every_arrow_points_downwards():
