@@ -177,7 +177,7 @@ stress: $(ENVIRONMENT)
 	@$(OWN) pytest -v -m stress tests
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
-SHOWN = $(wildcard reports/workstation/ucsd_ped2 reports/demo/ucsd_ped2 reports/own_images/folder_magnetic_tile)
+SHOWN = $(wildcard $(addprefix reports/,workstation/ucsd_ped2 demo/ucsd_ped2 demo_hed/ucsd_ped2 own_images/folder_magnetic_tile))
 notebooks: smoke
 	@rm -rf $(DERIVED)/executed
 	@$(QUIET) $(OWN) nbconvert --log-level=WARN --ExecutePreprocessor.record_timing=False \

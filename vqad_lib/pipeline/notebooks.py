@@ -216,9 +216,8 @@ def how_far(root: Path, settings: dict[str, str], stages: list[Stage]) -> str:
     """
     results = root / "reports" / settings["results"]
     records = sorted(root.glob("reports/*/*/provenance.json"), key=lambda path: path.parent != results)
-    recorded = {
-        name: stage["seconds"] for path in records[:1] for name, stage in read_json(path).get("stages", {}).items()
-    }
+    known = next((found for path in records if (found := read_json(path).get("stages"))), {})
+    recorded = {name: stage["seconds"] for name, stage in known.items()}
     of_first_seed = [seconds for name, seconds in recorded.items() if "_replicate" not in name] or [1.0] * len(stages)
     usual, jobs = sum(of_first_seed) / len(of_first_seed), int(settings["jobs"])
     planned = {stage.name: recorded.get(stage.name.split("_replicate")[0], usual) for stage in stages}
