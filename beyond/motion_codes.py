@@ -19,7 +19,7 @@ _COUNT_EVERY = 3  # frames: neighbours are alike
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `choose` chooses from.
+    """What `official.choices` chooses from.
 
     Attributes:
         codes: K of each codebook.
@@ -113,7 +113,7 @@ def _band(height: int, settings: Settings) -> NDArray[np.int64]:
 
 
 def _frequencies(codes: NDArray, settings: Settings) -> NDArray[np.float64]:
-    """(n, h, w) codes -> (bands, K): shares, none of them 0; a band leans on the whole frame where it has few."""
+    """(n, h, w) codes -> (bands, K): shares, none of them 0, as notebook 15_official defines them."""
     K, band = settings.codes, _band(codes.shape[1], settings)
     counts = np.zeros((settings.bands, K))
     np.add.at(counts, (band[None, :, None], codes), 1)

@@ -24,7 +24,8 @@ def test_as_many_more_are_added_and_a_seed_draws_them(images, coverage):
     assert torch.equal(found[:70], images)
     assert torch.equal(found, covered(images, coverage, seed=0))
     assert not torch.equal(found, covered(images, coverage, seed=1))
-    assert (found[70:] != images).flatten(1).any(1).all() or coverage == "defects"
+    changed = (found[70:] != images).flatten(1).any(1).float().mean()
+    assert changed > 0.9, "a defect may lie beyond the image, now and then"
 
 
 def test_flow_is_scaled_about_no_motion_and_cut_at_the_limit():
