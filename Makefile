@@ -60,7 +60,8 @@ export VQAD_FIGURE_FORMATS = $(FORMATS)
 help:
 	@sed -n 's/^## //p' Makefile
 	@echo
-	@echo 'Settings: PROFILE=smoke|demo|workstation|paper  DATASET=auto|ucsd_ped2|synthetic|folder  DATA_ROOT=FOLDER'
+	@echo 'Settings: PROFILE=smoke|demo|workstation|paper  DATA_ROOT=FOLDER'
+	@echo '          DATASET=auto|synthetic|folder|ucsd_ped2|ucsd_ped1|cuhk_avenue|shanghaitech|mvtec_ad'
 	@echo '          SEED=N  SEEDS=N (training seeds)  PERCEPTUAL=imagenet|hed|random|none|FILE'
 	@echo '          JOBS=N (notebooks at a time)  DEVICES=N (for each of them)  PYTHON=python3 (your environment)'
 	@echo '          FORMATS=png,pdf (figures as PDF too)'

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from beyond.motion_codes import MotionCodes, Settings, largest
+from beyond.temporal import smoothed
 from vqad_lib.data.motion import flows
 from vqad_lib.detectors.scoring import DETECTORS
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.bootstrap import bootstrap_intervals
 from vqad_lib.evaluation.selection import clip_auroc
-from vqad_lib.evaluation.temporal import smoothed
 from vqad_lib.experiment.run import Run
 from vqad_lib.experiment.scores import BY_ANOMALIB, WITHOUT_NETWORK, at_selected_threshold, combination_scores
 from vqad_lib.models.registry import COMBINATIONS

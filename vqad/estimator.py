@@ -3,7 +3,7 @@
 A VQ-VAE and a PixelSNAIL whose sizes and training follow from the settings and the time allowed. The autoencoder sees
 images with pseudo-anomalies in them and learns to give back the images without: so it restores, in one pass, what it
 never saw. A third, small network sees what those two say, and is taught to mark pseudo-anomalies. Scores are local and
-calibrated (`detectors.local`). A tenth of the images is held out. With pseudo-anomalies of other kinds painted in, it
+calibrated (`local`). A tenth of the images is held out. With pseudo-anomalies of other kinds painted in, it
 says which signals to add up and how much of a map to average; as it is, where the decision threshold stands. No
 abnormal image is asked for.
 """
@@ -28,19 +28,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from vqad.local import MIXTURES, SHARES, Calibration, image_scores, signal_maps
 from vqad.prepare import are_paths, fingerprints, normalised, squeezed
+from vqad.segmenter import Segmenter, segmentation_loss
 from vqad.settings import Settings, settings_for
 from vqad_lib.config import TrainingConfig
 from vqad_lib.data.decode import survey
 from vqad_lib.data.defects import pseudo_defects
-from vqad_lib.detectors.local import (
-    MIXTURES,
-    SHARES,
-    Calibration,
-    image_scores,
-    seen_by_segmenter,
-    signal_maps,
-)
+from vqad_lib.detectors.local import images_and_signals
 from vqad_lib.detectors.scoring import encode_all
 from vqad_lib.distributed.process import process
 from vqad_lib.errors import VqadError
@@ -48,7 +43,6 @@ from vqad_lib.files import read_json, usable_cores, write_json
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.pixelsnail import PixelSnail
-from vqad_lib.models.segmenter import Segmenter, segmentation_loss
 from vqad_lib.progress import progress
 from vqad_lib.seeds import seed_from
 from vqad_lib.training.checkpoint import load_weights
@@ -85,7 +79,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         settings_: all numbers of the fitted detector.
         autoencoder_, prior_, segmenter_: the networks, in evaluation mode.
         calibration_: what is usual at each position.
-        mixture_, share_: the signals that are added up, and how much of a heatmap counts (`detectors.local`).
+        mixture_, share_: the signals that are added up, and how much of a heatmap counts (`local`).
         threshold_: from this score on an image is called abnormal.
         choices_: the mixtures and shares that were tried, with image_auroc and pixel_auroc on pseudo-anomalies.
         held_out_scores_: of the normal images that were held out, each calibrated without it.
@@ -238,7 +232,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
             used = torch.rand(len(images)).to(images.device) < 0.5  # drawn on the CPU, as the rest
             shown = torch.where(used[:, None, None, None], painted, shown)
             masks = masks | (where & used[:, None, None])
-        seen = seen_by_segmenter(self.autoencoder_, self.prior_, shown, window_px=window_px)
+        seen = images_and_signals(self.autoencoder_, self.prior_, shown, window_px=window_px)
         return {"loss": segmentation_loss(network(seen), masks)}
 
     def _fitted(

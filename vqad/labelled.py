@@ -3,24 +3,14 @@
 import re
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqad_lib.data.folder import is_folder, list_images, read_folder
+from vqad_lib.data.folder import is_folder, read_folder
 from vqad_lib.data.frames import FrameSet
+from vqad_lib.data.mvtec import Labelled, tested_images
 from vqad_lib.errors import VqadError
-
-GOOD = ("good", "normal")
-
-
-class Labelled(NamedTuple):
-    """A path, the kind of defect ("" for normal images), and the mask where there is one."""
-
-    path: Path
-    kind: str
-    mask: Path | None
 
 
 def labelled_images(folder: Path) -> list[Labelled]:
@@ -33,7 +23,7 @@ def labelled_images(folder: Path) -> list[Labelled]:
         VqadError: the folder has neither layout, or lacks a class; see `read_folder` too.
     """
     folder = Path(folder)
-    found = _mvtec(folder) if (folder / "test").is_dir() else _own(folder)
+    found = tested_images(folder) if (folder / "test").is_dir() else _own(folder)
     if not any(image.kind for image in found) or all(image.kind for image in found):
         raise VqadError(f"{folder}: evaluation takes normal and abnormal images, and one of these is missing")
     return sorted(found, key=lambda image: (image.kind, image.path))
@@ -55,7 +45,7 @@ def kinds_of(frames: FrameSet) -> NDArray[np.str_]:
     """The kind of defect of each frame, as above; "" for normal ones."""
     index = frames.index
     known = index["kind"].where(index["kind"] != "", "abnormal")
-    if frames.paths and frames.dataset == "folder":
+    if frames.paths and frames.dataset in ("folder", "mvtec_ad"):
         known = [_kind(path, image_id) for path, image_id in zip(frames.paths, index["image_id"], strict=True)]
     return np.where(index["label"] == 1, known, "").astype(str)
 
@@ -63,16 +53,3 @@ def kinds_of(frames: FrameSet) -> NDArray[np.str_]:
 def _kind(path: Path, image_id: str) -> str:
     inner = image_id.split("/")[1:-1]
     return inner[0] if inner else (re.match(r"[^\W\d_]*", path.stem)[0] or "abnormal")
-
-
-def _mvtec(folder: Path) -> list[Labelled]:
-    found = []
-    for place in sorted(path for path in (folder / "test").iterdir() if path.is_dir()):
-        kind = "" if place.name.lower() in GOOD else place.name
-        masks = {path.stem.removesuffix("_mask"): path for path in (folder / "ground_truth" / place.name).glob("*")}
-        if kind and masks and (bare := [p for p in list_images(place).images if p.stem not in masks]):
-            raise VqadError(
-                f"{bare[0]} has no mask in {folder / 'ground_truth' / place.name}; add it, or remove all masks"
-            )
-        found += [Labelled(path, kind, masks.get(path.stem) if kind else None) for path in list_images(place).images]
-    return found

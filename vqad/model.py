@@ -20,15 +20,15 @@ from PIL import Image
 from torch import nn
 
 from vqad.estimator import VQAnomalyDetector
+from vqad.local import SIGNALS, Calibration
+from vqad.segmenter import Segmenter
 from vqad.settings import settings_from
 from vqad.show import overlay
-from vqad_lib.detectors.local import SIGNALS, Calibration
 from vqad_lib.distributed.process import process
 from vqad_lib.errors import VqadError
 from vqad_lib.files import atomic_folder, read_json, sha256_of, write_bytes, write_json, write_text
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.pixelsnail import PixelSnail
-from vqad_lib.models.segmenter import Segmenter
 from vqad_lib.training.checkpoint import load_weights, weights_bytes
 
 FORMAT = 2

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from vqad_lib.detectors.local import SIGNALS, seen_by_segmenter
+from vqad_lib.detectors.local import LOCAL_SIGNALS, images_and_signals
 from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
 from vqad_lib.evaluation.localisation import localisation_metrics
 from vqad_lib.experiment.networks import load_detectors
@@ -36,8 +36,8 @@ def maps_of(run: Run, scorer: Detectors, rows: NDArray, thresholds: dict[str, fl
         restored = [
             scorer.heatmaps(images, ids, detector=key, threshold_nats=thresholds[key])[0] for key in RESTORATIONS
         ]
-        seen = seen_by_segmenter(scorer.autoencoder, scorer.prior, images, window_px=1)
-        others = seen[:, -len(SIGNALS) + 1 :].unbind(1)  # residual, distance, NLL
+        seen = images_and_signals(scorer.autoencoder, scorer.prior, images, window_px=1)
+        others = seen[:, -len(LOCAL_SIGNALS) :].unbind(1)
         parts.append(torch.stack([*restored, *others], 1).float().cpu().numpy())
     return dict(zip(MAPS, np.concatenate(parts).swapaxes(0, 1), strict=True))
 

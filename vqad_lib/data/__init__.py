@@ -1,1 +1,1 @@
-"""Data sets: UCSD Ped2, the synthetic walkway and a user's own image folder; their preparation, splits and leak."""
+"""Data sets: clips, MVTec AD, a user's own image folder, the synthetic walkway; their preparation, splits and leak."""

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqad_lib.config import SyntheticConfig
+from vqad_lib.data.clips import data_set_of_clips, read_clips
 from vqad_lib.data.folder import is_folder, read_folder
 from vqad_lib.data.frames import FrameSet, FrameSource, cached_frames
+from vqad_lib.data.mvtec import is_mvtec, read_mvtec
 from vqad_lib.data.splits import SCHEMES
 from vqad_lib.data.synthetic import Walkway
-from vqad_lib.data.ucsd import is_ucsd, read_ucsd
 from vqad_lib.errors import VqadError, printable
 
 # where the data may lie below the folder that a user names, nearest first
@@ -41,12 +42,30 @@ class Dataset:
     schemes: tuple[str, ...] = SCHEMES
 
 
+_CLIPS = {
+    "ucsd_ped2": (
+        "UCSD Ped2",
+        "Train/Train001/001.tif with Test/UCSDped2.m, or training/frames/01/000.jpg with ped2.mat",
+    ),
+    "ucsd_ped1": ("UCSD Ped1", "the same with UCSDped1.m or ped1.mat"),
+    "cuhk_avenue": ("CUHK Avenue", "training/frames/01/0000.jpg with avenue.mat"),
+    "shanghaitech": ("ShanghaiTech", "training/frames/01_001/000.jpg with testing/test_frame_mask/01_0014.npy"),
+}
 DATASETS = {
-    "ucsd_ped2": Dataset(
-        title="UCSD Ped2",
-        layout="Train/Train001/001.tif with Test/UCSDped2.m, or training/frames/01/000.jpg with ped2.mat (UCSD Ped2)",
-        detect=is_ucsd,
-        read=read_ucsd,
+    name: Dataset(
+        title=title,
+        layout=f"{layout} ({title})",
+        detect=lambda folder, name=name: data_set_of_clips(folder) == name,
+        read=read_clips,
+    )
+    for name, (title, layout) in _CLIPS.items()
+} | {
+    "mvtec_ad": Dataset(
+        title="MVTec AD {name}",
+        layout="train/good/, test/good/ and test/<kind>/ (a category of MVTec AD)",
+        detect=is_mvtec,
+        read=read_mvtec,
+        schemes=("paper",),
     ),
     "folder": Dataset(
         title="image folder {name}",
@@ -62,6 +81,12 @@ SYNTHETIC = "synthetic"  # the one that is generated, and lies nowhere
 def available_schemes(dataset: str) -> tuple[str, ...]:
     """The schemes by which a known data set can be split: an image folder has no clips, so no official split."""
     return SCHEMES if dataset == SYNTHETIC else DATASETS[dataset].schemes
+
+
+def folder_in_title(frames: FrameSet) -> str:
+    """The name of the folder, for data sets that are called after it; else ""."""
+    title = "" if frames.dataset == SYNTHETIC else DATASETS[frames.dataset].title
+    return frames.title.removeprefix(title.removesuffix("{name}")) if title.endswith("{name}") else ""
 
 
 def locate(root: Path) -> tuple[str, Path]:

@@ -72,7 +72,7 @@ def read_folder(root: Path) -> FrameSource:
         FrameRecord(
             path=path,
             mask_path=mask_of.get(path),
-            image_id=f"{name}/{_name(path, listing.folder)}",
+            image_id=f"{name}/{plain_name(path, listing.folder)}",
             clip=name,
             frame=frame,
             part="folder",
@@ -190,7 +190,7 @@ def _bare(key: str) -> str:
     return key[: -len("_mask")] if key.lower().endswith("_mask") else key
 
 
-def _name(path: Path, folder: Path) -> str:
+def plain_name(path: Path, folder: Path) -> str:
     r"""The path from the folder as text that any file can hold; `\` is doubled, so that no two names become one."""
     return printable(str(path.relative_to(folder)).replace("\\", "\\\\"))
 

@@ -45,14 +45,14 @@ class FrameSource:
         root: the folder; frames and further files lie below it.
         records: the frames.
         has_masks: whether anomalous pixels are known.
-        label_file: a further file whose content matters.
+        label_files: further files whose content matters.
         notes: what a person should know of the files, a line each.
     """
 
     root: Path
     records: list[FrameRecord]
     has_masks: bool
-    label_file: Path | None = None
+    label_files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
     def digest(self) -> str:
@@ -62,7 +62,7 @@ class FrameSource:
             OSError: a file cannot be read.
         """
         places = [place for record in self.records for place in (record.path, record.mask_path)]
-        paths = sorted(place for place in (*places, self.label_file) if place is not None)
+        paths = sorted(place for place in (*places, *self.label_files) if place is not None)
         total = hashlib.sha256()
         with ThreadPoolExecutor(usable_cores()) as pool:
             for path, digest in zip(paths, pool.map(sha256_of, paths), strict=True):
@@ -94,7 +94,7 @@ class FrameSet:
     """A data set, ready to use.
 
     Attributes:
-        dataset: "ucsd_ped2", "synthetic", "folder" or another key of `DATASETS`.
+        dataset: "synthetic" or a key of `DATASETS`.
         title: what tables and figures call it, for example "UCSD Ped2".
         images: (n, 3, size, size) uint8, RGB, read-only, mapped from disk.
         index: n rows in the order of `images`: image_id (unique), clip, frame (from 0), part ("train", "test" or

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqad_lib.config import Profile, check_name, check_together, load_profile, section_digest_source
-from vqad_lib.data.datasets import available_schemes, choose_dataset, prepare_frames
+from vqad_lib.data.datasets import available_schemes, choose_dataset, folder_in_title, prepare_frames
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.motion import with_motion
 from vqad_lib.data.splits import split_frames
@@ -80,16 +80,16 @@ class Run:
     def results(self) -> str:
         """<profile>/<data set>, where results lie below reports/, figures/ and data/derived/.
 
-        "demo/ucsd_ped2", "demo/synthetic", "demo/folder_my_images". A folder's name keeps letters, digits, "_" and "-",
-        60 at most; what else it has becomes "_", and a check sum tells such names apart.
+        "demo/ucsd_ped2", "demo/synthetic", "demo/folder_my_images", "demo/mvtec_ad_bottle". A folder's name keeps
+        letters, digits, "_" and "-", 60 at most; what else it has becomes "_", and a check sum tells such names apart.
         """
-        if self.frames.dataset != "folder":
+        name = folder_in_title(self.frames)
+        if not name:
             return f"{self.profile.name}/{self.frames.dataset}"
-        name = self.frames.title.removeprefix("image folder ")
         plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:60]
         if plain != name:
             plain += f"_{zlib.crc32(os.fsencode(name)):08x}"
-        return f"{self.profile.name}/folder_{plain}"
+        return f"{self.profile.name}/{self.frames.dataset}_{plain}"
 
     @property
     def reports(self) -> Path:
@@ -200,7 +200,7 @@ def open_run(
 
     Args:
         profile: "smoke", "demo", "paper", or any other file in profiles/.
-        dataset: "auto", "ucsd_ped2", "synthetic" or "folder"; "" for the profile's.
+        dataset: "auto", "synthetic" or a key of `DATASETS`; "" for the profile's.
         data_root: where the data set lies; relative to the repository.
         seed, perceptual, replicate: see `configured`.
 

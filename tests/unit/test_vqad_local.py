@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from vqad.local import MIXTURES, SIGNALS, Calibration, image_scores, signal_maps
+from vqad.segmenter import Segmenter, segmentation_loss
 from vqad_lib.config import PixelSnailConfig
-from vqad_lib.detectors.local import MIXTURES, SIGNALS, Calibration, image_scores, signal_maps
 from vqad_lib.detectors.residuals import regenerative_map
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.models.prior import code_nll
-from vqad_lib.models.segmenter import Segmenter, segmentation_loss
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from vqad_lib.evaluation.temporal import smoothed
+from beyond.temporal import smoothed
 
 
 def test_centred_is_a_gaussian_where_no_end_of_a_clip_is_near():

@@ -1,7 +1,9 @@
-"""UCSD Ped2 in its two layouts, read into the same list of frames.
+"""Clips in folders of numbered frames: UCSD Ped1 and Ped2, CUHK Avenue, ShanghaiTech; all training clips are normal.
 
-Mahadevan, Li, Bhalodia, Vasconcelos, "Anomaly Detection in Crowded Scenes", CVPR 2010: 16 training clips, all normal,
-and 12 test clips. Labels are intervals of 1-based, inclusive frame numbers, one row per test clip.
+Mahadevan, Li, Bhalodia, Vasconcelos, "Anomaly Detection in Crowded Scenes", CVPR 2010 (Ped2: 16 training and 12 test
+clips); Lu, Shi, Jia, "Abnormal Event Detection at 150 FPS in MATLAB", ICCV 2013; Luo, Liu, Gao, "A Revisit of Sparse
+Coding Based Anomaly Detection in Stacked RNN Framework", ICCV 2017. Labels are intervals of 1-based, inclusive frame
+numbers, one row per test clip; ShanghaiTech has a file per test clip with a label per frame.
 """
 
 import re
@@ -15,57 +17,69 @@ from vqad_lib.errors import VqadError
 
 Interval = tuple[int, int]
 
-_AGAIN = "restore it or run `make data` again"
+# data set -> where its labels lie: in the official layout, and in the one of frames
+LABELS = {
+    "ucsd_ped2": ("Test/UCSDped2.m", "ped2.mat"),
+    "ucsd_ped1": ("Test/UCSDped1.m", "ped1.mat"),
+    "cuhk_avenue": ("avenue.mat", "avenue.mat"),
+    "shanghaitech": ("testing/test_frame_mask", "testing/test_frame_mask"),
+}
+_AGAIN = "restore it or get the data set anew"
 
 
-def is_ucsd(folder: Path) -> bool:
-    """Whether a folder has either layout of UCSD Ped2."""
+def data_set_of_clips(folder: Path) -> str:
+    """Whose clips lie in a folder, a key of `LABELS`: the first where labels are missing; "" if there are no clips."""
     official = any((folder / "Train").glob("Train[0-9]*")) and (folder / "Test").is_dir()
-    return official or ((folder / "training" / "frames").is_dir() and (folder / "testing" / "frames").is_dir())
+    if not official and not ((folder / "training" / "frames").is_dir() and (folder / "testing" / "frames").is_dir()):
+        return ""
+    labelled = (name for name, places in LABELS.items() if any((folder / place).exists() for place in places))
+    return next(labelled, next(iter(LABELS)))
 
 
-def read_ucsd(root: Path) -> FrameSource:
-    """List the frames, labels and masks of UCSD Ped2.
+def read_clips(root: Path) -> FrameSource:
+    """List the frames, the labels and, in the official layout of UCSD, the masks.
 
     Args:
         root: the folder that has the layout itself (see `locate`).
 
     Returns:
-        Training clips first, then test clips, each in the order of its frames; ids are the same in both layouts.
+        Training clips first, then test clips, each in the order of its frames; ids are the same in both layouts of
+        UCSD. Masks of Ped1 are used if all test clips have them: the archive has those of ten.
 
     Raises:
-        VqadError: the label file is missing or cannot be read, its rows do not fit the clips, an interval is reversed
-            or leaves its clip, or clips, frames or masks are missing.
+        VqadError: labels are missing, cannot be read or do not fit the clips, an interval is reversed or leaves its
+            clip, or clips, frames or masks are missing.
     """
     root = Path(root)
-    official = (root / "Train").is_dir()
+    data_set, official = data_set_of_clips(root), (root / "Train").is_dir()
     folders = ("Train", "Test") if official else ("training/frames", "testing/frames")
     train, test = (_clips(root / folder) for folder in folders)
-    label_file = root / "Test" / "UCSDped2.m" if official else root / "ped2.mat"
-    rows = parse_matlab_labels(label_file) if official else read_mat_labels(label_file)
-    if len(rows) != len(test):
-        raise VqadError(
-            f"{label_file} labels {len(rows)} clips but {root} holds {len(test)} for the test: "
-            f"Test{min(len(rows), len(test)) + 1:03d} is the first without a counterpart; {_AGAIN}"
-        )
-    has_masks = official and any((root / "Test").glob("Test*_gt"))
+    place = root / LABELS[data_set][not official]
+    labels, label_files = _labels(place, test)
+    masked = [*(root / "Test").glob("Test*_gt")] if official else []
+    has_masks = len(masked) == len(test) if data_set == "ucsd_ped1" else bool(masked)
     records = []
-    for part, clips, labelled in (("Train", train, [[]] * len(train)), ("Test", test, rows)):
-        for number, (frames, intervals) in enumerate(zip(clips, labelled, strict=True), start=1):
-            clip = f"{part}{number:03d}"
-            labels = interval_labels(intervals, n_frames=len(frames), where=f"{label_file}: clip {clip}")
-            for frame, (path, label) in enumerate(zip(frames, labels.tolist(), strict=True)):
+    for part, clips in (("Train", train), ("Test", test)):
+        for name, frames in clips.items():
+            clip = f"{part}{name}"
+            for frame, path in enumerate(frames):
+                label = int(labels[name][frame]) if part == "Test" else 0
                 mask = _mask_of(path, label) if has_masks and part == "Test" else None
                 records.append(FrameRecord(path, mask, f"{clip}/{frame:03d}", clip, frame, part.lower(), label))
-    return FrameSource(root, records, has_masks, label_file)
+    notes = () if has_masks or not masked else (f"masks of {len(masked)} of {len(test)} test clips are not used",)
+    return FrameSource(root, records, has_masks, label_files, notes)
 
 
-def _clips(folder: Path) -> list[list[Path]]:
-    """The frames of each clip, in order.
+def _clips(folder: Path) -> dict[str, list[Path]]:
+    """The frames of each clip, in order: clips are numbered, or named by camera and number as in ShanghaiTech.
 
     The patterns leave out ._001.tif, .DS_Store, Thumbs.db and whatever else archives collect.
     """
-    return [_numbered(clip, r"(\d+)\.(?:jpe?g|png|tiff?)") for clip in _numbered(folder, r"(?:train|test)?(\d+)")]
+    clips = {path.name: path for path in sorted(folder.iterdir()) if re.fullmatch(r"\d+_\d+", path.name)}
+    if not clips:
+        numbered = enumerate(_numbered(folder, r"(?:train|test)?(\d+)"), start=1)
+        clips = {f"{number:03d}": path for number, path in numbered}
+    return {name: _numbered(path, r"(\d+)\.(?:jpe?g|png|tiff?)") for name, path in clips.items()}
 
 
 def _numbered(folder: Path, pattern: str) -> list[Path]:
@@ -85,6 +99,31 @@ def _mask_of(frame: Path, label: int) -> Path | None:
     if label and not mask.is_file():
         raise VqadError(f"{mask} is missing, but its frame is labelled anomalous; {_AGAIN}")
     return mask if mask.is_file() else None  # a normal frame's mask is empty anyway
+
+
+def _labels(place: Path, clips: dict[str, list[Path]]) -> tuple[dict[str, np.ndarray], tuple[Path, ...]]:
+    """Clip -> (n,) 0 or 1, for the test clips, and the files that say so."""
+    if place.name == "test_frame_mask":
+        files = {name: place / f"{name}.npy" for name in clips}
+        return {name: _frame_labels(file, len(clips[name])) for name, file in files.items()}, tuple(files.values())
+    rows = parse_matlab_labels(place) if place.suffix == ".m" else read_mat_labels(place)
+    if len(rows) != len(clips):
+        raise VqadError(
+            f"{place} labels {len(rows)} clips but there are {len(clips)} for the test: "
+            f"Test{min(len(rows), len(clips)) + 1:03d} is the first without a counterpart; {_AGAIN}"
+        )
+    options = [{"n_frames": len(frames), "where": f"{place}: clip Test{name}"} for name, frames in clips.items()]
+    return dict(zip(clips, map(lambda row, at: interval_labels(row, **at), rows, options), strict=True)), (place,)
+
+
+def _frame_labels(path: Path, n_frames: int) -> np.ndarray:
+    try:
+        labels = np.load(path)  # which unpickles nothing
+    except (OSError, ValueError, EOFError) as error:
+        raise VqadError(f"cannot read {path} ({error}); {_AGAIN}") from error
+    if labels.shape != (n_frames,) or not np.isin(labels, (0, 1)).all():
+        raise VqadError(f"{path}: must be 0 or 1 for each of {n_frames} frames, got shape {labels.shape}; {_AGAIN}")
+    return labels
 
 
 def parse_matlab_labels(path: Path) -> list[list[Interval]]:

@@ -1,6 +1,7 @@
-"""Both layouts of UCSD Ped2, on tiny trees and, where a copy is at hand, on the real one."""
+"""Clips of UCSD Ped1 and Ped2, CUHK Avenue and ShanghaiTech on tiny trees and, where a copy is at hand, real Ped2."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import scipy.io
 from PIL import Image
 
 from vqad_lib.config import SyntheticConfig
+from vqad_lib.data.clips import interval_labels, parse_matlab_labels, read_clips, read_mat_labels
 from vqad_lib.data.datasets import DATASETS, Dataset, available_schemes, choose_dataset, locate, prepare_frames
 from vqad_lib.data.frames import FrameRecord, FrameSource
 from vqad_lib.data.splits import split_frames
-from vqad_lib.data.ucsd import interval_labels, parse_matlab_labels, read_mat_labels, read_ucsd
 from vqad_lib.errors import VqadError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -184,28 +185,94 @@ def test_interval_error_names_file_and_clip(tmp_path, layout):
 def test_number_of_label_rows(tmp_path, rows, first_odd):
     root = frames_tree(tmp_path)
     save_mat(root / "ped2.mat", [np.array([[1], [2]])] * rows)
-    with pytest.raises(VqadError, match=rf"ped2\.mat labels {rows} clips but .*holds 2 for the test: {first_odd}"):
-        read_ucsd(root)
+    with pytest.raises(VqadError, match=rf"ped2\.mat labels {rows} clips but there are 2 for the test: {first_odd}"):
+        read_clips(root)
 
 
 def test_missing_pieces_are_named(tmp_path):
     root = official_tree(tmp_path)
     (root / "Test" / "Test002_gt" / "005.bmp").unlink()
     with pytest.raises(VqadError, match=r"Test002_gt/005\.bmp is missing"):
-        read_ucsd(root)
-    (root / "Test" / "UCSDped2.m").rename(root / "Test" / "UCSDped1.m")
+        read_clips(root)
+    (root / "Test" / "UCSDped2.m").unlink()
     with pytest.raises(VqadError, match=r"cannot read .*UCSDped2\.m: No such file"):
-        read_ucsd(root)
+        read_clips(root)
     (root / "Train" / "Train002" / "002.tif").unlink()
     with pytest.raises(VqadError, match=r"Train002: must be numbered without gaps, but 002 is missing"):
-        read_ucsd(root)
+        read_clips(root)
     frames = frames_tree(tmp_path / "b")
     (frames / "ped2.mat").unlink()
     with pytest.raises(VqadError, match=r"cannot read .*ped2\.mat"):
-        read_ucsd(frames)
+        read_clips(frames)
     (frames / "training" / "frames" / "01").rename(frames / "training" / "frames" / "07")
     with pytest.raises(VqadError, match=r"training/frames: must be numbered"):
-        read_ucsd(frames)
+        read_clips(frames)
+
+
+def test_ped1_has_masks_of_some_clips_which_are_not_used(tmp_path):
+    root = official_tree(tmp_path)
+    (root / "Test" / "UCSDped2.m").rename(root / "Test" / "UCSDped1.m")
+    assert locate(root)[0] == "ucsd_ped1"
+    assert read_clips(root).has_masks  # all clips do
+    shutil.rmtree(root / "Test" / "Test002_gt")
+    frames = prepare_frames(dataset="ucsd_ped1", data_root=root, size_px=12, cache_dir=tmp_path, synthetic=SYNTHETIC)
+    assert (frames.title, frames.masks) == ("UCSD Ped1", None)
+    assert "masks of 1 of 2 test clips are not used" in frames.notes
+    assert frames.index["label"].tolist() == [0] * 7 + LABELS[0] + LABELS[1]
+
+
+def test_avenue_is_told_by_its_labels(tmp_path):
+    root = frames_tree(tmp_path / "avenue")
+    (root / "ped2.mat").rename(root / "avenue.mat")
+    assert locate(root) == ("cuhk_avenue", root.resolve())
+    source = read_clips(root)
+    assert [record.label for record in source.records][7:] == LABELS[0] + LABELS[1]
+    assert source.label_files == (root / "avenue.mat",)
+
+
+def shanghaitech_tree(root: Path) -> Path:
+    frames_tree(root)
+    (root / "ped2.mat").unlink()
+    (root / "testing" / "test_frame_mask").mkdir()
+    for part, names in (("training", ("01_001", "13_007")), ("testing", ("01_0014", "12_0142"))):
+        for number, name in enumerate(names, start=1):
+            (root / part / "frames" / f"{number:02d}").rename(root / part / "frames" / name)
+    for name, labels in zip(("01_0014", "12_0142"), LABELS, strict=True):
+        np.save(root / "testing" / "test_frame_mask" / f"{name}.npy", np.array(labels))
+    return root
+
+
+def test_shanghaitech_names_clips_by_camera_and_labels_each_frame(tmp_path):
+    root = shanghaitech_tree(tmp_path / "shanghaitech")
+    assert locate(root)[0] == "shanghaitech"
+    options = {"data_root": root, "size_px": 12, "cache_dir": tmp_path, "synthetic": SYNTHETIC}
+    frames = prepare_frames(dataset="shanghaitech", **options)
+    assert frames.index["clip"].unique().tolist() == ["Train01_001", "Train13_007", "Test01_0014", "Test12_0142"]
+    assert frames.index["image_id"].iloc[-1] == "Test12_0142/004"
+    assert frames.index["label"].tolist() == [0] * 7 + LABELS[0] + LABELS[1]
+    assert available_schemes("shanghaitech") == ("paper", "official")
+    file = root / "testing" / "test_frame_mask" / "12_0142.npy"
+    np.save(file, 1 - np.array(LABELS[1]))  # labels belong to the content
+    assert prepare_frames(dataset="shanghaitech", **options).index["label"].tolist()[-5:] == [1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.array([0, 1, 1]), r"12_0142\.npy: must be 0 or 1 for each of 5 frames, got shape \(3,\)"),
+        (np.array([0, 1, 2, 0, 0]), r"12_0142\.npy: must be 0 or 1"),
+        (np.array([0, 1, None, 0, 0]), r"cannot read .*12_0142\.npy"),
+        (None, r"cannot read .*12_0142\.npy"),
+    ],
+)
+def test_broken_labels_of_shanghaitech(tmp_path, labels, said):
+    root = shanghaitech_tree(tmp_path)
+    file = root / "testing" / "test_frame_mask" / "12_0142.npy"
+    file.unlink()
+    if labels is not None:
+        np.save(file, labels, allow_pickle=True)
+    with pytest.raises(VqadError, match=said):
+        read_clips(root)
 
 
 def test_choice_of_data_set(tmp_path):
