@@ -113,9 +113,7 @@ def _band(height: int, settings: Settings) -> NDArray[np.int64]:
 
 
 def _frequencies(codes: NDArray, settings: Settings) -> NDArray[np.float64]:
-    """(n, h, w) codes -> (bands, K): shares, none of them 0, as notebook 15_official defines them."""
-    K, band = settings.codes, _band(codes.shape[1], settings)
-    counts = np.zeros((settings.bands, K))
-    np.add.at(counts, (band[None, :, None], codes), 1)
-    whole = (counts.sum(0) + 1) / (counts.sum() + K)
-    return (counts + 20 * K * whole) / (counts.sum(1, keepdims=True) + 20 * K)
+    """(n, h, w) codes -> (bands, K): shares, with one place more for each code, so that none is 0."""
+    counts = np.ones((settings.bands, settings.codes))
+    np.add.at(counts, (_band(codes.shape[1], settings)[None, :, None], codes), 1)
+    return counts / counts.sum(1, keepdims=True)

@@ -17,12 +17,14 @@ from sklearn.metrics import roc_auc_score
 from beyond.motion_codes import MotionCodes, Settings, largest
 from beyond.temporal import smoothed
 from vqad_lib.data.motion import flows
-from vqad_lib.detectors.scoring import DETECTORS
+from vqad_lib.detectors.scoring import DETECTORS, Detectors, ThresholdsByDetector
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.bootstrap import bootstrap_intervals
 from vqad_lib.evaluation.selection import clip_auroc
+from vqad_lib.experiment.networks import load_detectors
 from vqad_lib.experiment.run import Run
-from vqad_lib.experiment.scores import BY_ANOMALIB, WITHOUT_NETWORK, at_selected_threshold, combination_scores
+from vqad_lib.experiment.scores import BY_ANOMALIB, WITHOUT_NETWORK, at_selected_threshold, load_scores
+from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.registry import COMBINATIONS
 from vqad_lib.paper import DATA, PAPER_FOLDER
 from vqad_lib.progress import progress
@@ -105,19 +107,24 @@ def settings_of(row: pd.Series) -> Settings:
     return Settings(**{name: row[name].item() for name in asdict(Settings())})
 
 
-def frame_rows(run: Run, chosen: Settings) -> pd.DataFrame:
+def frame_rows(run: Run, chosen: Settings, local: tuple[pd.DataFrame, NDArray]) -> pd.DataFrame:
     """The one table: micro AUROC over all test frames with its 95% interval over clips, macro AUROC, and the micro one
     of scores smoothed over `SMOOTHED_FRAMES` frames, from the past alone (causal) or not (centred).
 
     A method that draws at random has the means of `SEEDS`, and their standard deviation. Published numbers come last,
     beside Ped2 alone.
 
+    Args:
+        chosen: of the codes of motion, see `choices`.
+        local: as `local_options` returns it; of each signal the first option has a row.
+
     Raises:
         VqadError: the data set has no clips, or a combination has not been scored yet.
     """
     if SCHEME not in run.schemes:
         raise VqadError(f"scheme {SCHEME} takes clips, and an image folder has none")
-    rows = [_row(run, **of) for of in itertools.chain(_without_model(run), _of_motion(run, chosen), _of_frames(run))]
+    every = itertools.chain(_without_model(run), _of_motion(run, chosen), _of_frames(run), _of_places(*local))
+    rows = [_row(run, **of) for of in every]
     if run.frames.dataset == DATA:
         rows += pd.read_csv(PAPER_FOLDER / "published_ped2.csv").to_dict("records")
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -198,14 +205,26 @@ def _of_motion(run: Run, chosen: Settings) -> Iterator[dict]:
 
 def _of_frames(run: Run) -> Iterator[dict]:
     """The paper's detectors at the lambda that validation selects, and its baselines."""
-    for model, tidy in combination_scores(run, SCHEME).items():
+    for (autoencoder, prior), model in COMBINATIONS.items():
+        names = {"autoencoder": autoencoder, "prior": prior, "scheme": SCHEME}
+        tidy, scorer = load_scores(run, **names), load_detectors(run, **names)
         for key, detector in DETECTORS.items():
-            if detector.letter or model in (COMBINATIONS["vqvae", "gpt2"], COMBINATIONS["vqgan", "gpt2"]):
-                scores = _in_order(run, at_selected_threshold(run, tidy, key).test)
+            if detector.letter or prior == "gpt2":
+                selected = at_selected_threshold(run, tidy, key)
                 name = f"{detector.title}, {model}" if detector.letter else f"{detector.title}, {model[0]}"
-                yield {"method": name, "seen": "frame", "scores": [scores], "source": "here"}
+                seconds = _seconds_of_detector(run, scorer, {key: {selected.percentile: selected.nats}})
+                scores = [_in_order(run, selected.test)]
+                yield {"method": name, "seen": "frame", "scores": scores, "seconds": seconds, "source": "here"}
     for name in BY_ANOMALIB:
         yield from _baseline(run, name)
+
+
+def _of_places(options: pd.DataFrame, scores: NDArray) -> Iterator[dict]:
+    """Local scores, each signal with the option that pseudo-anomalies choose."""
+    for row, option in options.drop_duplicates("signal").iterrows():
+        method = f"Local {option['signal']}, {option['model']}, {option['share']}"
+        method += ", by position" if option["calibrated"] else ""
+        yield {"method": method, "seen": "frame", "scores": [scores[row]], "source": "here"}
 
 
 def _baseline(run: Run, name: str) -> Iterator[dict]:
@@ -220,6 +239,15 @@ def _baseline(run: Run, name: str) -> Iterator[dict]:
 def _in_order(run: Run, tidy: pd.DataFrame) -> NDArray[np.float64]:
     test = run.frames.index[run.splits(SCHEME) == "test"]
     return tidy.set_index("image_id")["score"].loc[test["image_id"]].to_numpy()
+
+
+def _seconds_of_detector(run: Run, scorer: Detectors, thresholds: ThresholdsByDetector) -> float:
+    """What an image takes, a few test frames at once."""
+    some = np.flatnonzero(run.splits(SCHEME) == "test")[:_TIMED]
+    images, ids = to_unit_range(run.images(some)), run.frames.index["image_id"].iloc[some].tolist()
+    started = time.perf_counter()
+    scorer.scores(images, ids, thresholds)
+    return (time.perf_counter() - started) / len(some)
 
 
 def _seconds_of_flow(run: Run, rows: NDArray) -> float:
