@@ -95,7 +95,7 @@ paper: GOAL := results
 fidelity: GOAL := measured
 ## ablation: what each part contributes: trains the VQ-GAN with one part changed at a time (ten networks or more a scheme)
 ablation: GOAL := ablated
-## beyond: what the paper leaves as future work: density in two passes (eq. 20); trains two encoders a scheme
+## beyond: what section 6.1 leaves as future work: density in two passes, restoration studied; trains some dozen networks
 beyond: GOAL := extended
 # -jN of the command line or of MAKEFLAGS in the environment; JOBS= goes before it, and -j alone would start all at once
 SLOTS = $(if $(JOBS),,$(filter-out -j,$(filter -j%,$(MAKEFLAGS))))
@@ -123,7 +123,7 @@ measured: $(call manifests,$(STAGES_OF_FIDELITY))
 ablated: $(call manifests,$(STAGES_OF_ABLATION))
 	$(FINISHED) see reports/$(RESULTS)/tables/ablation.csv; make report puts it on the page"
 extended: $(call manifests,$(STAGES_OF_BEYOND))
-	$(FINISHED) see reports/$(RESULTS)/tables/two_pass.csv; make report puts it on the page"
+	$(FINISHED) see reports/$(RESULTS)/tables/two_pass.csv and restoration_*.csv; make report puts it on the page"
 endif
 
 ## report: build the page anew from the tables and figures that are there

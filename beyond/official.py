@@ -14,17 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from beyond.clock import seconds_per_image
 from beyond.motion_codes import MotionCodes, Settings, largest
 from beyond.temporal import smoothed
 from vqad_lib.data.motion import flows
-from vqad_lib.detectors.scoring import DETECTORS, Detectors, ThresholdsByDetector
+from vqad_lib.detectors.scoring import DETECTORS
 from vqad_lib.errors import VqadError
 from vqad_lib.evaluation.bootstrap import bootstrap_intervals
 from vqad_lib.evaluation.selection import clip_auroc
 from vqad_lib.experiment.networks import load_detectors
 from vqad_lib.experiment.run import Run
 from vqad_lib.experiment.scores import BY_ANOMALIB, WITHOUT_NETWORK, at_selected_threshold, load_scores
-from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.registry import COMBINATIONS
 from vqad_lib.paper import DATA, PAPER_FOLDER
 from vqad_lib.progress import progress
@@ -205,6 +205,7 @@ def _of_motion(run: Run, chosen: Settings) -> Iterator[dict]:
 
 def _of_frames(run: Run) -> Iterator[dict]:
     """The paper's detectors at the lambda that validation selects, and its baselines."""
+    timed = np.flatnonzero(run.splits(SCHEME) == "test")[:_TIMED]
     for (autoencoder, prior), model in COMBINATIONS.items():
         names = {"autoencoder": autoencoder, "prior": prior, "scheme": SCHEME}
         tidy, scorer = load_scores(run, **names), load_detectors(run, **names)
@@ -212,7 +213,7 @@ def _of_frames(run: Run) -> Iterator[dict]:
             if detector.letter or prior == "gpt2":
                 selected = at_selected_threshold(run, tidy, key)
                 name = f"{detector.title}, {model}" if detector.letter else f"{detector.title}, {model[0]}"
-                seconds = _seconds_of_detector(run, scorer, {key: {selected.percentile: selected.nats}})
+                seconds = seconds_per_image(run, scorer, timed, {key: {selected.percentile: selected.nats}})
                 scores = [_in_order(run, selected.test)]
                 yield {"method": name, "seen": "frame", "scores": scores, "seconds": seconds, "source": "here"}
     for name in BY_ANOMALIB:
@@ -239,15 +240,6 @@ def _baseline(run: Run, name: str) -> Iterator[dict]:
 def _in_order(run: Run, tidy: pd.DataFrame) -> NDArray[np.float64]:
     test = run.frames.index[run.splits(SCHEME) == "test"]
     return tidy.set_index("image_id")["score"].loc[test["image_id"]].to_numpy()
-
-
-def _seconds_of_detector(run: Run, scorer: Detectors, thresholds: ThresholdsByDetector) -> float:
-    """What an image takes, a few test frames at once."""
-    some = np.flatnonzero(run.splits(SCHEME) == "test")[:_TIMED]
-    images, ids = to_unit_range(run.images(some)), run.frames.index["image_id"].iloc[some].tolist()
-    started = time.perf_counter()
-    scorer.scores(images, ids, thresholds)
-    return (time.perf_counter() - started) / len(some)
 
 
 def _seconds_of_flow(run: Run, rows: NDArray) -> float:

@@ -273,7 +273,7 @@ def test_what_stages_need():
     assert fidelity["13_fidelity_measure_restoration_paper"].needs == of_paper
     assert len(fidelity["13_fidelity"].needs) == 2
     assert len(ablation["14_ablation"].needs) == 8
-    assert set(beyond["16_two_pass"].needs) == first_seed
+    assert set(beyond["16_two_pass"].needs) == set(beyond["17_restorations"].needs) == first_seed
     assert ablation["14_ablation_train_vqgan_paper_replicate1"].needs == (), "it trains what is not there"
 
 

@@ -82,6 +82,13 @@ FACTS = {
     "14_ablation_train": ["between 1 (one code"],
     "15_official": [f"from 1 to {Settings().coverage}", "flow, 1 for normal", "95% interval"],
     "16_two_pass": ["95% interval"],
+    "17_restorations": [
+        "fifty restorations cost less than fifty times one",
+        "At percentile 20 four codes in five are above it",
+        "at 90 it mends a tenth at most",
+        "95% interval",
+        "one pass of the prior",
+    ],
     "40_own_images": ["et al. 2021", "a 95% interval", "up to 0.3"],
     "20_benchmarks": [f"restoration: {GRID**2} passes", "below 1 means", "exponent of 1"],
 }

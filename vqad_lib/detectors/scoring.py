@@ -182,7 +182,7 @@ class Detectors:
         reconstructing = [key for key, detector in wanted.items() if not (detector.score_codes or detector.recompute)]
         grids = [grid.flatten(1, 2) for grid in grids] + ([codes[:, None]] if reconstructing else [])
         if grids:
-            difference, smoothed = self._residual_sums(images, torch.cat(grids, 1))
+            difference, smoothed = self.residual_sums(images, torch.cat(grids, 1))
             N = self.config.n_restorations
             for place, key in enumerate(keys):
                 of = difference[:, place * N : (place + 1) * N], smoothed[:, place * N : (place + 1) * N]
@@ -201,7 +201,7 @@ class Detectors:
         each = 4 * grids[0, ..., 0, 0].numel() * images[0].numel() * images.element_size()
         return self._in_pieces("images to score by maps", each, scored, len(images))
 
-    def _residual_sums(self, images: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+    def residual_sums(self, images: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
         """`residual_sums` of B images and M grids each: (B, M, h, w) int64 -> two (B, M) float.
 
         Each distinct grid is decoded once, and each distinct pair of image and grid is compared once.

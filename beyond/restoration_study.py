@@ -1,0 +1,197 @@
+"""Restoration, studied (section 6.1): how many restorations, at which lambda, by which weights, and on which codes.
+
+One set of restorations serves all: noise is addressed, so the first n of many are those that a run with N = n makes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from beyond.clock import seconds_per_image
+from vqad_lib.analysis.detection import paired_row
+from vqad_lib.detectors.chunks import nll_of_frames
+from vqad_lib.detectors.residuals import anomaly_map, restoration_score
+from vqad_lib.detectors.sample_wise import thresholds_at
+from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
+from vqad_lib.evaluation.localisation import localisation_metrics
+from vqad_lib.experiment.networks import load_detectors, train_combination
+from vqad_lib.experiment.run import Run
+from vqad_lib.models.blocks import to_unit_range
+from vqad_lib.models.registry import COMBINATIONS
+from vqad_lib.progress import progress
+
+NUMBERS = (1, 2, 5, 10, 20, 50)
+TEMPERATURES = (0.0, 1.0, 3.0, 10.0, 30.0)  # k of eq. 11
+FRAMES, CLOCKED = 128, 16  # test frames, evenly spread
+SIZES_BY = {"autoencoder": "vqvae", "prior": "pixelsnail"}  # the quickest to train
+MOST_EPOCHS = 3  # of the networks of other sizes
+_CHUNK = 32  # images whose maps are held at once
+
+
+def spread(run: Run, scheme: str, n: int = FRAMES) -> NDArray[np.int64]:
+    """Row numbers of n test frames, evenly spread; all where there are fewer."""
+    rows = np.flatnonzero(run.splits(scheme) == "test")
+    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)]
+
+
+def lambdas(run: Run, scorer: Detectors, scheme: str) -> dict[int, float]:
+    """The thresholds that stand at the profile's percentiles of validation codes' NLLs: percentile -> nats."""
+    rows = np.flatnonzero(run.splits(scheme) == "validation")
+    return thresholds_at(nll_of_frames(scorer, run.frames.images, rows), scorer.config.threshold_percentiles)
+
+
+@torch.no_grad()
+def restoration_rows(run: Run, scorer: Detectors, *, scheme: str, numbers: tuple[int, ...] = NUMBERS) -> pd.DataFrame:
+    """Both restorations at every lambda, N and weight of eq. 11, against regeneration on the same test frames.
+
+    Returns:
+        detector, percentile, n, denominator, k, auroc, regenerative (its AUROC), difference (auroc less regenerative)
+        and, at the profile's own denominator and k, its 95% bounds (paired; over whole clips on scheme official), and
+        pixel_auroc where there are masks; replaced, the mean share of codes that a restoration changes.
+    """
+    rows = spread(run, scheme)
+    index = run.frames.index.iloc[rows]
+    images, ids = to_unit_range(run.images(rows)), index["image_id"].tolist()
+    codes, labels, own = scorer.encode(images), index["label"].to_numpy(), scorer.config
+    many = replace(scorer, config=replace(own, n_restorations=max(numbers)))
+    theirs = scorer.residual_sums(images, codes[:, None])[0][:, 0].double().cpu().numpy()
+    found, area = [], float(roc_auc_score(labels, theirs))
+    for key in RESTORATIONS:
+        for percentile, nats in lambdas(run, scorer, scheme).items():
+            restored = many.restored_codes(codes, ids, detector=key, thresholds_nats=[nats])[:, 0]  # B N h w
+            difference, smoothed = scorer.residual_sums(images, restored)
+            replaced = float((restored != codes[:, None]).double().mean())
+            for n in numbers:
+                for denominator, k in _weights(own):
+                    config = replace(own, weight_denominator=denominator, weight_temperature=k)
+                    of = difference[:, :n], smoothed[:, :n]
+                    score = restoration_score(*of, config, values=images[0].numel()).double().cpu().numpy()
+                    row = {"detector": key, "percentile": percentile, "n": n, "denominator": denominator, "k": k}
+                    row |= {"auroc": float(roc_auc_score(labels, score)), "regenerative": area}
+                    row |= {"difference": row["auroc"] - area, "replaced": replaced}
+                    if (denominator, k) == (own.weight_denominator, own.weight_temperature):
+                        row |= paired_row(run, index, score, theirs, scheme=scheme, what=f"{key}, N = {n}")
+                        row["pixel_auroc"] = _pixel_auroc(run, scorer, rows, images, restored[:, :n])
+                    found.append(row)
+    return pd.DataFrame(found, columns=_COLUMNS)
+
+
+_COLUMNS = ("detector", "percentile", "n", "denominator", "k", "auroc", "regenerative", "difference")
+_COLUMNS += ("difference_low", "difference_high", "pixel_auroc", "replaced")
+
+
+def _weights(config: Any) -> list[tuple[str, float]]:
+    own = (config.weight_denominator, config.weight_temperature)
+    return sorted({(denominator, k) for denominator in ("mean", "sum") for k in TEMPERATURES} | {own})
+
+
+def _pixel_auroc(run: Run, scorer: Detectors, rows: NDArray, images: Tensor, restored: Tensor) -> float:
+    if run.frames.masks is None:
+        return np.nan
+    maps = [
+        anomaly_map(some, scorer.decode(grids), scorer.config).cpu()
+        for some, grids in zip(images.split(_CHUNK), restored.split(_CHUNK), strict=True)
+    ]
+    return localisation_metrics(torch.cat(maps).numpy(), run.frames.masks[rows])["pixel_auroc"]
+
+
+def combination_rows(run: Run, *, scheme: str) -> pd.DataFrame:
+    """`restoration_rows` of every trained combination, with its model and what restoring an image costs.
+
+    Returns:
+        model, the columns above, and seconds_per_image at the profile's own weights and the percentile of
+        `evaluation.unsupervised_percentile`, NaN elsewhere: a few test frames at once, encoding included.
+    """
+    found = []
+    for (autoencoder, prior), model in progress(COMBINATIONS.items(), what="restorations", unit="combination"):
+        scorer = load_detectors(run, autoencoder=autoencoder, prior=prior, scheme=scheme)
+        rows = restoration_rows(run, scorer, scheme=scheme)
+        rows.insert(0, "model", model)
+        found.append(rows.merge(_seconds(run, scorer, scheme), how="left"))
+    return pd.concat(found, ignore_index=True)
+
+
+def _seconds(run: Run, scorer: Detectors, scheme: str) -> pd.DataFrame:
+    fixed, own, found = run.profile.evaluation.unsupervised_percentile, scorer.config, []
+    thresholds = {fixed: lambdas(run, scorer, scheme)[fixed]}
+    for key in RESTORATIONS:
+        for n in NUMBERS:
+            timed = replace(scorer, config=replace(own, n_restorations=n))
+            seconds = seconds_per_image(run, timed, spread(run, scheme, CLOCKED), {key: thresholds})
+            row = {"detector": key, "percentile": fixed, "n": n, "denominator": own.weight_denominator}
+            found.append(row | {"k": own.weight_temperature, "seconds_per_image": seconds})
+    return pd.DataFrame(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Another size of the codes, and what it changes in the profile, key -> value."""
+
+    title: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sizes(run: Run) -> dict[str, Size]:
+    """Grids from 4x4 to 32x32, codebooks from 16 to 2048 codes, codes of fewer and more dimensions; by name.
+
+    A grid is made finer by leaving out the last levels of the autoencoder, coarser by repeating the last one.
+    """
+    config, (side, _) = run.profile.autoencoder, run.grid
+    found = {"profile": Size(title=f"{side}x{side} codes, K = {config.codebook_size}, D = {config.latent_dim}")}
+    for other in (4, 8, 16, 32):
+        levels = len(config.channels) + round(np.log2(side / other))
+        if other != side and levels > 1 and other * 2 ** (levels - 1) == run.profile.data.image_size_px:
+            channels = (*config.channels, *config.channels[-1:] * levels)[:levels]
+            found[f"grid_{other}"] = Size(title=f"{other}x{other} codes", changes={"autoencoder.channels": channels})
+    for key, letter, values in (("codebook_size", "K", (16, 512, 2048)), ("latent_dim", "D", (8, 256))):
+        for value in values:
+            if value != getattr(config, key):
+                found[f"{letter}_{value}"] = Size(title=f"{letter} = {value}", changes={f"autoencoder.{key}": value})
+    return found
+
+
+def size_rows(run: Run, *, scheme: str, most_epochs: int = MOST_EPOCHS) -> pd.DataFrame:
+    """Train a VQ-VAE and a PixelSNAIL for each of `sizes`, briefly, and score the same test frames.
+
+    Returns:
+        size, title, side (of the grid), sample_wise, light_pixel_wise, pixel_wise, regenerative (AUROC; the first three
+        at the profile's unsupervised percentile), difference of pixel_wise to regenerative with its bounds, pixel_auroc
+        of pixel-wise restoration and regenerative_pixel_auroc where there are masks, and seconds_per_image of
+        pixel-wise restoration.
+    """
+    return pd.DataFrame(_size_rows(run, scheme, most_epochs))
+
+
+def _size_rows(run: Run, scheme: str, most_epochs: int) -> Iterator[dict]:
+    fixed, own = run.profile.evaluation.unsupervised_percentile, run.profile.detectors
+    caps = {
+        f"training.{kind}.max_epochs": min(most_epochs, getattr(run.profile.training, kind).max_epochs)
+        for kind in SIZES_BY.values()
+    }
+    for name, size in progress(sizes(run).items(), what="sizes", unit="size"):
+        changed = run.changed({**size.changes, **caps, "detectors.threshold_percentiles": (fixed,)})
+        train_combination(changed, **SIZES_BY, scheme=scheme)
+        scorer = load_detectors(changed, **SIZES_BY, scheme=scheme)
+        rows = restoration_rows(changed, scorer, scheme=scheme, numbers=(own.n_restorations,))
+        at = rows[(rows["denominator"] == own.weight_denominator) & (rows["k"] == own.weight_temperature)]
+        at, thresholds = at.set_index("detector"), lambdas(changed, scorer, scheme)
+        some, pixel_wise = spread(run, scheme), at.loc["pixel_wise"]
+        images, ids = to_unit_range(run.images(some)), run.frames.index["image_id"].iloc[some].tolist()
+        scores = scorer.scores(images, ids, {"sample_wise": thresholds})["sample_wise", fixed]
+        maps = scorer.heatmaps(images, ids, detector="regenerative")[0].cpu().numpy()
+        row = {"size": name, "title": size.title, "side": changed.grid[0]}
+        row["sample_wise"] = float(roc_auc_score(run.frames.index["label"].to_numpy()[some], scores))
+        row |= at["auroc"].to_dict() | {"regenerative": pixel_wise["regenerative"]}
+        row |= pixel_wise[["difference", "difference_low", "difference_high", "pixel_auroc"]].to_dict()
+        masks = run.frames.masks
+        of_masks = np.nan if masks is None else localisation_metrics(maps, masks[some])["pixel_auroc"]
+        clocked = spread(run, scheme, CLOCKED)
+        seconds = seconds_per_image(changed, scorer, clocked, {"pixel_wise": thresholds})
+        yield row | {"regenerative_pixel_auroc": of_masks, "seconds_per_image": seconds}
