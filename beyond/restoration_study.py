@@ -20,25 +20,29 @@ from vqad_lib.detectors.chunks import nll_of_frames
 from vqad_lib.detectors.residuals import anomaly_map, restoration_score
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
-from vqad_lib.evaluation.localisation import localisation_metrics
 from vqad_lib.experiment.networks import load_detectors, train_combination
 from vqad_lib.experiment.run import Run
 from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.registry import COMBINATIONS
 from vqad_lib.progress import progress
 
-NUMBERS = (1, 2, 5, 10, 20, 50)
+NUMBERS = (1, 2, 5, 10, 20, 50)  # up to ten times the profile's own
 TEMPERATURES = (0.0, 1.0, 3.0, 10.0, 30.0)  # k of eq. 11
-FRAMES, CLOCKED = 128, 16  # test frames, evenly spread
+CLOCKED = 16  # frames
 SIZES_BY = {"autoencoder": "vqvae", "prior": "pixelsnail"}  # the quickest to train
 MOST_EPOCHS = 3  # of the networks of other sizes
 _CHUNK = 32  # images whose maps are held at once
 
 
-def spread(run: Run, scheme: str, n: int = FRAMES) -> NDArray[np.int64]:
-    """Row numbers of n test frames, evenly spread; all where there are fewer."""
+def spread(run: Run, scheme: str, n: int = 0) -> NDArray[np.int64]:
+    """Row numbers of n test frames, evenly spread; all where there are fewer. n is four times `speed.images` if 0."""
     rows = np.flatnonzero(run.splits(scheme) == "test")
-    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)]
+    return rows[np.linspace(0, len(rows) - 1, min(n or 4 * run.profile.speed.images, len(rows))).round().astype(int)]
+
+
+def numbers_of(run: Run) -> tuple[int, ...]:
+    """The N that are tried."""
+    return tuple(n for n in NUMBERS if n <= 10 * run.profile.detectors.n_restorations)
 
 
 def lambdas(run: Run, scorer: Detectors, scheme: str) -> dict[int, float]:
@@ -48,7 +52,7 @@ def lambdas(run: Run, scorer: Detectors, scheme: str) -> dict[int, float]:
 
 
 @torch.no_grad()
-def restoration_rows(run: Run, scorer: Detectors, *, scheme: str, numbers: tuple[int, ...] = NUMBERS) -> pd.DataFrame:
+def restoration_rows(run: Run, scorer: Detectors, *, scheme: str, numbers: tuple[int, ...]) -> pd.DataFrame:
     """Both restorations at every lambda, N and weight of eq. 11, against regeneration on the same test frames.
 
     Returns:
@@ -68,6 +72,7 @@ def restoration_rows(run: Run, scorer: Detectors, *, scheme: str, numbers: tuple
             restored = many.restored_codes(codes, ids, detector=key, thresholds_nats=[nats])[:, 0]  # B N h w
             difference, smoothed = scorer.residual_sums(images, restored)
             replaced = float((restored != codes[:, None]).double().mean())
+            of_masks = _pixel_aurocs(run, scorer, rows, images, restored, numbers)
             for n in numbers:
                 for denominator, k in _weights(own):
                     config = replace(own, weight_denominator=denominator, weight_temperature=k)
@@ -78,7 +83,7 @@ def restoration_rows(run: Run, scorer: Detectors, *, scheme: str, numbers: tuple
                     row |= {"difference": row["auroc"] - area, "replaced": replaced}
                     if (denominator, k) == (own.weight_denominator, own.weight_temperature):
                         row |= paired_row(run, index, score, theirs, scheme=scheme, what=f"{key}, N = {n}")
-                        row["pixel_auroc"] = _pixel_auroc(run, scorer, rows, images, restored[:, :n])
+                        row["pixel_auroc"] = of_masks[n]
                     found.append(row)
     return pd.DataFrame(found, columns=_COLUMNS)
 
@@ -92,14 +97,24 @@ def _weights(config: Any) -> list[tuple[str, float]]:
     return sorted({(denominator, k) for denominator in ("mean", "sum") for k in TEMPERATURES} | {own})
 
 
-def _pixel_auroc(run: Run, scorer: Detectors, rows: NDArray, images: Tensor, restored: Tensor) -> float:
-    if run.frames.masks is None:
-        return np.nan
-    maps = [
-        anomaly_map(some, scorer.decode(grids), scorer.config).cpu()
-        for some, grids in zip(images.split(_CHUNK), restored.split(_CHUNK), strict=True)
-    ]
-    return localisation_metrics(torch.cat(maps).numpy(), run.frames.masks[rows])["pixel_auroc"]
+def _pixel_aurocs(
+    run: Run, scorer: Detectors, rows: NDArray, images: Tensor, restored: Tensor, numbers: tuple[int, ...]
+) -> dict[int, float]:
+    """How well the map of eq. 12 of the first n restorations meets the masks, for each n."""
+    maps: dict[int, list[Tensor]] = {n: [] for n in numbers}
+    for some, grids in (
+        zip(images.split(_CHUNK), restored.split(_CHUNK), strict=True) if run.frames.masks is not None else ()
+    ):
+        restorations = scorer.decode(grids)
+        for n in numbers:
+            maps[n].append(anomaly_map(some, restorations[:, :n], scorer.config).cpu())
+    return {n: _over_pixels(run, rows, torch.cat(of).numpy()) if of else np.nan for n, of in maps.items()}
+
+
+def _over_pixels(run: Run, rows: NDArray, maps: NDArray) -> float:
+    """Pixel AUROC; NaN where there are no masks, or nothing in them."""
+    masks = None if run.frames.masks is None else run.frames.masks[rows].ravel()
+    return float(roc_auc_score(masks, maps.ravel())) if masks is not None and masks.any() else np.nan
 
 
 def combination_rows(run: Run, *, scheme: str) -> pd.DataFrame:
@@ -112,7 +127,7 @@ def combination_rows(run: Run, *, scheme: str) -> pd.DataFrame:
     found = []
     for (autoencoder, prior), model in progress(COMBINATIONS.items(), what="restorations", unit="combination"):
         scorer = load_detectors(run, autoencoder=autoencoder, prior=prior, scheme=scheme)
-        rows = restoration_rows(run, scorer, scheme=scheme)
+        rows = restoration_rows(run, scorer, scheme=scheme, numbers=numbers_of(run))
         rows.insert(0, "model", model)
         found.append(rows.merge(_seconds(run, scorer, scheme), how="left"))
     return pd.concat(found, ignore_index=True)
@@ -122,7 +137,7 @@ def _seconds(run: Run, scorer: Detectors, scheme: str) -> pd.DataFrame:
     fixed, own, found = run.profile.evaluation.unsupervised_percentile, scorer.config, []
     thresholds = {fixed: lambdas(run, scorer, scheme)[fixed]}
     for key in RESTORATIONS:
-        for n in NUMBERS:
+        for n in numbers_of(run):
             timed = replace(scorer, config=replace(own, n_restorations=n))
             seconds = seconds_per_image(run, timed, spread(run, scheme, CLOCKED), {key: thresholds})
             row = {"detector": key, "percentile": fixed, "n": n, "denominator": own.weight_denominator}
@@ -190,8 +205,6 @@ def _size_rows(run: Run, scheme: str, most_epochs: int) -> Iterator[dict]:
         row["sample_wise"] = float(roc_auc_score(run.frames.index["label"].to_numpy()[some], scores))
         row |= at["auroc"].to_dict() | {"regenerative": pixel_wise["regenerative"]}
         row |= pixel_wise[["difference", "difference_low", "difference_high", "pixel_auroc"]].to_dict()
-        masks = run.frames.masks
-        of_masks = np.nan if masks is None else localisation_metrics(maps, masks[some])["pixel_auroc"]
         clocked = spread(run, scheme, CLOCKED)
         seconds = seconds_per_image(changed, scorer, clocked, {"pixel_wise": thresholds})
-        yield row | {"regenerative_pixel_auroc": of_masks, "seconds_per_image": seconds}
+        yield row | {"regenerative_pixel_auroc": _over_pixels(run, some, maps), "seconds_per_image": seconds}

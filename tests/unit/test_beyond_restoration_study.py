@@ -8,12 +8,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from beyond import restoration_study as module
-from beyond.restoration_study import lambdas, restoration_rows, size_rows, sizes, spread
+from beyond.restoration_study import lambdas, numbers_of, restoration_rows, size_rows, sizes, spread
 from vqad_lib.config import SyntheticConfig, profile_from_mapping
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.synthetic import generate
 from vqad_lib.detectors.scoring import Detectors
-from vqad_lib.evaluation.localisation import localisation_metrics
 from vqad_lib.experiment.run import Run
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.blocks import to_unit_range
@@ -71,7 +70,7 @@ def test_maps_of_the_first_n_meet_the_masks(run):
     images, ids = to_unit_range(run.images(rows)), run.frames.index["image_id"].iloc[rows].tolist()
     two = replace(scorer, config=replace(scorer.config, n_restorations=2))
     maps = two.heatmaps(images, ids, detector="pixel_wise", threshold_nats=nats)[0].numpy()
-    expected = localisation_metrics(maps, run.frames.masks[rows])["pixel_auroc"]
+    expected = roc_auc_score(run.frames.masks[rows].ravel(), maps.ravel())
     at = table.dropna(subset=["pixel_auroc"])
     at = at[(at["detector"] == "pixel_wise") & (at["percentile"] == percentile)].set_index("n")
     assert at.loc[2, "pixel_auroc"] == pytest.approx(expected, abs=1e-6)
@@ -81,7 +80,11 @@ def test_maps_of_the_first_n_meet_the_masks(run):
 
 def test_test_frames_are_spread_evenly(run):
     test = np.flatnonzero(run.splits(SCHEME) == "test")
-    assert spread(run, SCHEME).tolist() == test.tolist()
+    assert spread(run, SCHEME, 99).tolist() == test.tolist()
+    assert len(spread(run, SCHEME)) == min(4 * run.profile.speed.images, len(test))
+    assert numbers_of(run)[-1] == max(
+        n for n in (1, 2, 5, 10, 20, 50) if n <= 10 * run.profile.detectors.n_restorations
+    )
     assert spread(run, SCHEME, 3).tolist() == [test[0], test[round((len(test) - 1) / 2)], test[-1]]
 
 
