@@ -44,6 +44,26 @@ def local_options(run: Run, *, scheme: str) -> tuple[pd.DataFrame, NDArray[np.fl
     return table.reset_index(drop=True), np.stack(scores)[table.index]
 
 
+def what_options_do(table: pd.DataFrame) -> list[str]:
+    """Sentences on the table of `local_options`: what a part of the map does, what calibration does, what agrees."""
+    areas = table.set_index(["model", "signal", "share", "calibrated"])["test_auroc"]
+    said, by_share, by_calibration = [], areas.unstack("share"), areas.unstack("calibrated")
+    for signal, gained in (by_share["highest 1%"] - by_share["all"]).groupby("signal", sort=False):
+        said.append(f"The highest hundredth in place of the whole map, `{signal}`: {_span(gained)}.")
+    gained = (by_calibration[True] - by_calibration[False]).dropna()
+    agreement = table[["pseudo_auroc", "test_auroc"]].corr("spearman").iloc[0, 1]
+    said.append(f"Calibration by position: {_span(gained)}.")
+    said.append(
+        f"Spearman's correlation of AUROC on pseudo-anomalies with that on test clips is {agreement:.2f}; the best "
+        f"option there has {areas.max():.3f}, the chosen one {areas.iloc[0]:.3f}."
+    )
+    return said
+
+
+def _span(gained: pd.Series) -> str:
+    return f"{gained.mean():+.3f} in the mean over {len(gained)} options ({gained.min():+.3f} to {gained.max():+.3f})"
+
+
 def _options(run: Run, scheme: str) -> Iterator[tuple[dict, NDArray]]:
     index, splits = run.frames.index, run.splits(scheme)
     normal = index["label"].to_numpy() == 0

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from beyond.clock import seconds_per_image
 from vqad_lib.analysis.detection import paired_row
+from vqad_lib.config import DetectorConfig
 from vqad_lib.detectors.chunks import nll_of_frames
 from vqad_lib.detectors.residuals import anomaly_map, restoration_score
 from vqad_lib.detectors.sample_wise import thresholds_at
-from vqad_lib.detectors.scoring import RESTORATIONS, Detectors
+from vqad_lib.detectors.scoring import DETECTORS, RESTORATIONS, Detectors
 from vqad_lib.experiment.networks import load_detectors, train_combination
 from vqad_lib.experiment.run import Run
 from vqad_lib.models.blocks import to_unit_range
@@ -30,6 +33,7 @@ NUMBERS = (1, 2, 5, 10, 20, 50)  # up to ten times the profile's own
 TEMPERATURES = (0.0, 1.0, 3.0, 10.0, 30.0)  # k of eq. 11
 STUDIED = (("vqvae", "pixelsnail"), ("vqgan", "gpt2"))
 CLOCKED = 16  # frames
+_SHOWN_N = 5
 SIZES_BY = {"autoencoder": "vqvae", "prior": "pixelsnail"}  # the quickest to train
 MOST_EPOCHS = 3  # of the networks of other sizes
 _CHUNK = 32  # images whose maps are held at once
@@ -93,7 +97,7 @@ _COLUMNS = ("detector", "percentile", "n", "denominator", "k", "auroc", "regener
 _COLUMNS += ("difference_low", "difference_high", "pixel_auroc", "replaced")
 
 
-def _weights(config: Any) -> list[tuple[str, float]]:
+def _weights(config: DetectorConfig) -> list[tuple[str, float]]:
     own = (config.weight_denominator, config.weight_temperature)
     return sorted({(denominator, k) for denominator in ("mean", "sum") for k in TEMPERATURES} | {own})
 
@@ -209,3 +213,42 @@ def _size_rows(run: Run, scheme: str, most_epochs: int) -> Iterator[dict]:
         clocked = spread(run, scheme, CLOCKED)
         seconds = seconds_per_image(changed, scorer, clocked, {"pixel_wise": thresholds})
         yield row | {"regenerative_pixel_auroc": _over_pixels(run, some, maps), "seconds_per_image": seconds}
+
+
+def settings_figure(rows: pd.DataFrame, other: pd.DataFrame, config: DetectorConfig) -> Figure:
+    """AUROC over N at each lambda, over k for both denominators, of the last model; and of each size of the codes.
+
+    Args:
+        rows, other: as `combination_rows` and `size_rows` return them.
+        config: whose own weights and percentiles are drawn.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4), width_ratios=[1, 1, 1.2])
+    of_model = rows[rows["model"] == rows["model"].iloc[-1]]
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(config.threshold_percentiles)))
+    for key, line in (("pixel_wise", "-"), ("light_pixel_wise", "--")):
+        of = of_model[of_model["detector"] == key]
+        own = of[(of["k"] == config.weight_temperature) & (of["denominator"] == config.weight_denominator)]
+        for colour, (percentile, at) in zip(colours, own.groupby("percentile"), strict=True):
+            label = f"λ at {percentile}%" if line == "-" else None
+            left.plot(at["n"], at["auroc"], line, color=colour, label=label)
+        by_weight = of[of["n"] == _SHOWN_N].groupby(["denominator", "k"])["auroc"].mean()
+        for colour, (name, by_k) in zip(("#d95f02", "#1b9e77"), by_weight.groupby("denominator"), strict=True):
+            k = by_k.index.get_level_values("k")
+            middle.plot(k, by_k, line, color=colour, label=f"the {name}" if line == "-" else None)
+    model, numbers = of_model["model"].iloc[0], of_model["n"].unique()
+    titles = f"{model}: pixel-wise (—), light (- -)", f"{model}: denominator of eq. 11, N = {_SHOWN_N}"
+    for axis, title, x in ((left, titles[0], "N"), (middle, titles[1], "k")):
+        axis.axhline(of_model["regenerative"].iloc[0], color="#555555", ls=":", label="regeneration")
+        axis.set(title=title, xlabel=x, ylabel="AUROC")
+        axis.legend(fontsize=7)
+    left.set_xscale("log")
+    left.set_xticks(numbers, numbers)
+    left.minorticks_off()
+    middle.set_xscale("symlog", linthresh=1)
+    middle.set_xticks(TEMPERATURES, [f"{k:g}" for k in TEMPERATURES])
+    for name, marker in (("sample_wise", "o"), ("pixel_wise", "s"), ("light_pixel_wise", "^"), ("regenerative", "x")):
+        right.plot(other[name], np.arange(len(other)), marker, ls="", label=DETECTORS[name].title)
+    right.set_yticks(np.arange(len(other)), other["title"], fontsize=7)
+    right.set(xlabel="AUROC", title="other codes")
+    right.legend(fontsize=7)
+    return figure
