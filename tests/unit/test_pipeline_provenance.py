@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -153,6 +155,11 @@ def test_page_is_there_once_a_table_is(root):
     page = (results / "index.html").read_text(encoding="utf-8")
     assert re.search(r"When this page was written: 1 of \d\d notebooks after \S+, about \S+ left \(min:s\)\.", page)
     assert "08_seconds_per_image" in page
+    for age, anew in ((30, False), (90, True)):
+        (results / "index.html").write_text("the last one")
+        os.utime(results / "index.html", (then := time.time() - age, then))
+        report_so_far(root)
+        assert ("08_seconds_per_image" in (results / "index.html").read_text()) is anew
 
 
 def test_what_another_run_left_is_not_on_the_page(root):

@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from vqad_lib.data.frames import FrameRecord, FrameSource
 from vqad_lib.errors import VqadError
@@ -159,6 +158,8 @@ def read_mat_labels(path: Path) -> list[list[Interval]]:
     Raises:
         VqadError: the file cannot be read, has no `gt`, or a cell of it is not two rows of whole numbers.
     """
+    import scipy.io  # a quarter of a second, and most data sets have no such file
+
     try:
         cells = scipy.io.loadmat(path)["gt"]
     except Exception as error:  # a damaged file raises whatever the parser stumbled over

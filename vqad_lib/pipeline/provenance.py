@@ -3,6 +3,7 @@
 import itertools
 import platform
 import re
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ PACKAGES = (
     *("torch", "torchvision", "transformers", "lpips", "safetensors", "numpy", "scipy", "scikit-learn"),
     *("pandas", "pillow", "matplotlib", "papermill"),
 )
+_SECONDS_BETWEEN_PAGES = 60  # a page takes seconds itself
 
 
 def report(root: Path) -> Path:
@@ -39,9 +41,14 @@ def report(root: Path) -> Path:
 def report_so_far(root: Path) -> None:
     """Write index.html of a run that goes on, if a table or figure is there; its provenance.json is not written.
 
-    The machine is left out, for to ask torch about it takes seconds.
+    The machine is left out, for to ask torch about it takes seconds. A page less than a minute after the run's last one
+    is not written either.
     """
     settings = last_run(root)
+    page = root / "reports" / settings["results"] / "index.html"
+    written = page.stat().st_mtime if page.exists() else 0.0
+    if written > float(settings["started"]) and time.time() - written < _SECONDS_BETWEEN_PAGES:
+        return
     stages = stages_by_target(root, settings)
     ended = [stage.name for stage in stages["paper"] if manifest(root, settings, stage.name).exists()]
     if set(ended).intersection(made_by(stages["paper"], notebook_table(root)).values()):
