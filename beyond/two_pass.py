@@ -23,6 +23,7 @@ from vqad_lib.experiment.run import Run
 from vqad_lib.experiment.scores import at_selected_threshold, load_scores
 from vqad_lib.models.prior import Prior, code_nll
 from vqad_lib.models.registry import COMBINATIONS
+from vqad_lib.progress import progress
 
 MOST_ROUNDS = 20
 _BATCH = 64
@@ -51,15 +52,15 @@ def densities(
     while rounds < MOST_ROUNDS and bool((shown := hidden & (nll <= threshold_nats)).any()):
         hidden = hidden & ~shown
         nll, rounds = _given_shown(masked, codes, hidden), rounds + 1
+    return {"causal": (causal, 1), "two passes": (once, 2), "to a stable set": (nll, 1 + rounds)}
+
+
+@torch.no_grad()
+def pseudo_likelihood(masked: MaskedEncoder, codes: Tensor) -> Tensor:
+    """NLLs of each code given all others, by a pass for each position: (B, h, w) int64 -> (B, h, w) nats."""
     n = codes[0].numel()
     alone = torch.eye(n, dtype=torch.bool, device=codes.device).reshape(n, 1, *codes.shape[1:])
-    pseudo = sum(_given_shown(masked, codes, one.expand_as(codes)) for one in alone)
-    return {
-        "causal": (causal, 1),
-        "two passes": (once, 2),
-        "to a stable set": (nll, 1 + rounds),
-        "pseudo-likelihood": (pseudo, n),
-    }
+    return sum(_given_shown(masked, codes, one.expand_as(codes)) for one in alone)
 
 
 def _given_shown(masked: MaskedEncoder, codes: Tensor, hidden: Tensor) -> Tensor:
@@ -82,15 +83,22 @@ def density_rows(run: Run, *, scheme: str) -> pd.DataFrame:
 
 def _rows(run: Run, scheme: str) -> Iterator[dict]:
     test = run.frames.index[run.splits(scheme) == "test"]
+    of_each: dict[str, list[Tensor]] = {}  # autoencoder -> batches of pseudo-likelihoods, which ask no prior
     for (autoencoder, prior), model in COMBINATIONS.items():
         names = {"autoencoder": autoencoder, "prior": prior, "scheme": scheme}
         nats = at_selected_threshold(run, load_scores(run, **names), "sample_wise").nats
         coder = load_autoencoder(run, autoencoder=autoencoder, scheme=scheme).network
         networks = load_prior(run, **names).network, train_masked(run, autoencoder=autoencoder, scheme=scheme)
+        batches = encode_all(coder, run.images(test.index.to_numpy())).split(_BATCH)
+        if autoencoder not in of_each:
+            bar = progress(batches, what=f"pseudo-likelihood, {autoencoder}, {scheme}", unit="batch")
+            of_each[autoencoder] = [pseudo_likelihood(networks[1], batch) for batch in bar]
         found: dict[str, list[Tensor]] = {}
         passes: dict[str, float] = {}
-        for batch in encode_all(coder, run.images(test.index.to_numpy())).split(_BATCH):
-            for density, (nll, took) in densities(*networks, batch, threshold_nats=nats).items():
+        for batch, pseudo in zip(batches, of_each[autoencoder], strict=True):
+            of_batch = densities(*networks, batch, threshold_nats=nats)
+            of_batch["pseudo-likelihood"] = pseudo, pseudo[0].numel()
+            for density, (nll, took) in of_batch.items():
                 found.setdefault(density, []).append((nll * (nll > nats)).sum((1, 2)))
                 passes[density] = max(passes.get(density, 0), took)
         scores = {density: torch.cat(of).double().cpu().numpy() for density, of in found.items()}
