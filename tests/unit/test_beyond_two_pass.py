@@ -5,7 +5,9 @@ import torch
 
 from beyond.masked import MaskedEncoder, hidden_nll
 from beyond.two_pass import densities, pseudo_likelihood
+from beyond.two_pass_restoration import drawn_given_usual
 from vqad_lib.config import Gpt2Config
+from vqad_lib.detectors.restoration import draw_codes
 from vqad_lib.models.prior import code_nll
 
 K, GRID = 6, (3, 4)
@@ -94,3 +96,46 @@ def test_every_grid_hides_a_code_in_training_and_the_loss_falls(masked):
         losses.append(loss.item())
     assert all(map(torch.isfinite, map(torch.tensor, losses)))
     assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
+
+
+class Said:
+    """An encoder that says the same of every grid, and notes what it was shown."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.said, self.seen = logits, []
+
+    def __call__(self, codes: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        self.seen.append((codes.clone(), hidden.clone()))
+        return self.said[: len(codes)] if len(codes) <= len(self.said) else self.said.repeat(len(codes), 1, 1, 1)
+
+
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_only_unusual_codes_are_drawn_and_each_from_its_own_noise(codes, rounds):
+    logits = torch.randn(1, *GRID, K, generator=torch.Generator().manual_seed(2)).expand(5, *GRID, K)
+    said, unusual = Said(logits[:1]), torch.zeros_like(codes, dtype=torch.bool)
+    unusual[:, :2] = True  # 8 of 12
+    noise = torch.rand(5, 3, *GRID, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    restored = drawn_given_usual(said, codes, unusual, noise, rounds=rounds)
+    assert torch.equal(restored[:, :, 2], codes[:, None, 2].expand(-1, 3, -1))
+    drawn = draw_codes(logits[:, None].expand(-1, 3, -1, -1, -1), noise[..., None])[..., 0]
+    assert torch.equal(restored[:, :, :2], drawn[:, :, :2]), "what it says does not change, so neither does a draw"
+    left = [int(hidden[0].sum()) for _, hidden in said.seen]
+    assert left == {1: [8], 4: [8, 7, 5, 3]}[rounds], "8 cos(r pi / 8), rounded down"
+
+
+def test_the_likeliest_draws_of_a_round_stay(codes):
+    logits = torch.randn(1, *GRID, K, generator=torch.Generator().manual_seed(2))
+    said, unusual = Said(logits), torch.ones_like(codes, dtype=torch.bool)
+    noise = torch.rand(5, 1, *GRID, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    drawn_given_usual(said, codes, unusual, noise, rounds=2)
+    grids, hidden = said.seen[1]
+    nll = code_nll(logits.expand(5, *GRID, K), grids)
+    assert hidden.flatten(1).sum(1).tolist() == [8] * 5
+    for of, still in zip(nll, hidden, strict=True):
+        assert of[~still].max() <= of[still].min()
+
+
+def test_no_unusual_code_no_change(masked, codes):
+    noise = torch.rand(5, 2, *GRID, dtype=torch.float64)
+    restored = drawn_given_usual(masked, codes, torch.zeros_like(codes, dtype=torch.bool), noise, rounds=4)
+    assert torch.equal(restored, codes[:, None].expand(-1, 2, -1, -1))

@@ -81,7 +81,7 @@ FACTS = {
     "14_ablation": ["95% interval", "hold 0"],
     "14_ablation_train": ["between 1 (one code"],
     "15_official": [f"from 1 to {Settings().coverage}", "flow, 1 for normal", "95% interval"],
-    "16_two_pass": ["95% interval"],
+    "16_two_pass": ["95% interval", "(Chang et al. 2022)"],
     "17_restorations": [
         "fifty restorations cost less than fifty times one",
         "At percentile 20 four codes in five are above it",
