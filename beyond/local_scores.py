@@ -39,7 +39,9 @@ def local_options(run: Run, *, scheme: str) -> tuple[pd.DataFrame, NDArray[np.fl
     Raises:
         VqadError: a combination has not been trained yet.
     """
-    rows, scores = zip(*progress(_options(run, scheme), what="local scores", unit="option"), strict=True)
+    total = len(COMBINATIONS) * len(SHARES) * (2 * len(LOCAL_SIGNALS) + 1)
+    bar = progress(_options(run, scheme), what="local scores", total=total, unit="option")
+    rows, scores = zip(*bar, strict=True)
     table = pd.DataFrame(rows).sort_values("pseudo_auroc", ascending=False, kind="stable")
     return table.reset_index(drop=True), np.stack(scores)[table.index]
 
