@@ -146,6 +146,16 @@ def test_official_twin_is_folded_beneath_its_table(run):
     assert section.count("made by") == 2
 
 
+@pytest.mark.parametrize(("rows", "shown"), [(100, 100), (101, 100)])
+def test_long_table_is_shown_in_part_and_says_so(run, rows, shown):
+    frame = DataFrame({"setting": [f"s{n}" for n in range(rows)], "auroc": [0.5] * rows})
+    save_table(frame, "of_mine", labels=LABELS, folder=run["reports"] / "tables")
+    content, _ = read(run)
+    section = re.search(r'<section id="of_mine">.*?</section>', content, re.DOTALL)[0]
+    assert len(re.findall(r'<th scope="row">s\d+</th>', section)) == shown
+    assert ("The first 100 of 101 rows; the file has all." in section) is (rows > 100)
+
+
 def test_missing_table_says_who_makes_it(run):
     run["made_by"]["table_05"] = "11_baselines"
     assert "state of the art: not made in this run; 11_baselines makes it." in read(run)[1].text

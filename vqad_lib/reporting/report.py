@@ -25,6 +25,7 @@ from vqad_lib.reporting.comparison import comparison_rows, overview, page_table
 from vqad_lib.reporting.tables import labels_of, load_notes, load_table
 
 _SUFFIX_TITLES = {"_official": "scheme official", "_curves": "ROC and precision-recall curves"}
+_MOST_ROWS = 100  # of a table on the page
 
 
 def build_report(
@@ -172,7 +173,10 @@ def page_body(
     if path.suffix == ".csv":
         frame, notes = load_table(path.parent, path.stem), load_notes(path.parent, path.stem)
         labels = labels_of(frame).line() if labels_of(frame) else ""
-        return body | {"columns": page_table(frame, table=table), "notes": notes, "labels": labels}
+        if len(frame) > _MOST_ROWS:
+            notes = f"{notes} The first {_MOST_ROWS} of {len(frame)} rows; the file has all.".strip()
+        columns = page_table(frame.head(_MOST_ROWS), table=table)
+        return body | {"columns": columns, "notes": notes, "labels": labels}
     try:
         with Image.open(path) as image:
             width_px, height_px = image.size
