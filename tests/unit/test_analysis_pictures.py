@@ -40,10 +40,11 @@ def test_as_nearly_so_many_codes_change_as_a_threshold_allows(profile_mapping):
     assert table.loc[table["wanted"] == 0, "changed"].tolist() == [0, 0]
     for codes, (name, rows) in zip(scorer.encode(frames.images), table.groupby("image_id"), strict=True):
         noise = addressed_uniforms(seed=0, image_ids=[name], n_restorations=1, grid=(8, 8))
-        options = {"noise": noise, "recompute": "after_every_replacement", "algorithm": "plain"}
         tried = [*(code_nll(prior.logits(codes[None]), codes[None]).flatten() + 1e-3).tolist()]
-        restored = [restore(prior, codes[None], threshold_nats=nats, **options) for nats in tried]
-        changes = np.array([int((grid != codes).sum()) for grid in restored])
+        options = {"threshold_nats": torch.tensor(tried, dtype=torch.float64), "recompute": "after_every_replacement"}
+        same = noise.expand(-1, len(tried), -1, -1)  # at each lambda
+        (restored,) = restore(prior, codes[None], noise=same, **options, algorithm="plain")
+        changes = (restored != codes).sum((1, 2)).numpy()
         for row in rows.itertuples():
             assert row.changed == changes[tried.index(row.threshold_nats)]
             assert abs(row.changed - row.wanted) == np.abs(changes - row.wanted).min()
