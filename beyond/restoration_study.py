@@ -20,6 +20,7 @@ from beyond.clock import seconds_per_image
 from vqad_lib.analysis.detection import paired_row
 from vqad_lib.config import DetectorConfig
 from vqad_lib.detectors.chunks import nll_of_frames
+from vqad_lib.detectors.local import images_and_signals
 from vqad_lib.detectors.residuals import anomaly_map, restoration_score
 from vqad_lib.detectors.sample_wise import thresholds_at
 from vqad_lib.detectors.scoring import DETECTORS, RESTORATIONS, Detectors
@@ -33,7 +34,7 @@ NUMBERS = (1, 2, 5, 10, 20, 50)  # up to ten times the profile's own
 TEMPERATURES = (0.0, 1.0, 3.0, 10.0, 30.0)  # k of eq. 11
 STUDIED = (("vqvae", "pixelsnail"), ("vqgan", "gpt2"))
 CLOCKED = 16  # frames
-_SHOWN_N = 5
+_SHOWN_N, _LARGE_GRID = 5, 16
 SIZES_BY = {"autoencoder": "vqvae", "prior": "pixelsnail"}  # the quickest to train
 MOST_EPOCHS = 3  # of the networks of other sizes
 _CHUNK = 32  # images whose maps are held at once
@@ -113,10 +114,10 @@ def _pixel_aurocs(
         restorations = scorer.decode(grids)
         for n in numbers:
             maps[n].append(anomaly_map(some, restorations[:, :n], scorer.config).cpu())
-    return {n: _over_pixels(run, rows, torch.cat(of).numpy()) for n, of in maps.items()}
+    return {n: pixel_auroc(run, rows, torch.cat(of).numpy()) for n, of in maps.items()}
 
 
-def _over_pixels(run: Run, rows: NDArray, maps: NDArray) -> float:
+def pixel_auroc(run: Run, rows: NDArray, maps: NDArray) -> float:
     """Pixel AUROC; NaN where there are no masks, or nothing in them."""
     masks = None if run.frames.masks is None else run.frames.masks[rows].ravel()
     return float(roc_auc_score(masks, maps.ravel())) if masks is not None and masks.any() else np.nan
@@ -159,7 +160,8 @@ class Size:
 
 
 def sizes(run: Run) -> dict[str, Size]:
-    """Grids from 4x4 to 32x32, codebooks from 16 to 2048 codes, codes of fewer and more dimensions; by name.
+    """Grids from 4x4 to 32x32, codebooks of 16 to 2048 codes, codes of fewer and more dimensions; and as the profile
+    has them, but with an autoencoder that has seen painted defects (`autoencoder.coverage`); by name.
 
     A grid is made finer by leaving out the last levels of the autoencoder, coarser by repeating the last one.
     """
@@ -170,10 +172,14 @@ def sizes(run: Run) -> dict[str, Size]:
         if other != side and levels > 1 and other * 2 ** (levels - 1) == run.profile.data.image_size_px:
             channels = (*config.channels, *config.channels[-1:] * levels)[:levels]
             found[f"grid_{other}"] = Size(title=f"{other}x{other} codes", changes={"autoencoder.channels": channels})
+            if other > _LARGE_GRID:  # an epoch of the prior takes as long as all three of the others'
+                found[f"grid_{other}"].changes["training.pixelsnail.max_epochs"] = 1
     for key, letter, values in (("codebook_size", "K", (16, 512, 2048)), ("latent_dim", "D", (8, 256))):
         for value in values:
             if value != getattr(config, key):
                 found[f"{letter}_{value}"] = Size(title=f"{letter} = {value}", changes={f"autoencoder.{key}": value})
+    if config.coverage == "none":
+        found["coverage"] = Size(title="taught on defects too", changes={"autoencoder.coverage": "defects"})
     return found
 
 
@@ -183,8 +189,8 @@ def size_rows(run: Run, *, scheme: str, most_epochs: int = MOST_EPOCHS) -> pd.Da
     Returns:
         size, title, side (of the grid), sample_wise, light_pixel_wise, pixel_wise, regenerative (AUROC; the first three
         at the profile's unsupervised percentile), difference of pixel_wise to regenerative with its bounds, pixel_auroc
-        of pixel-wise restoration and regenerative_pixel_auroc where there are masks, and seconds_per_image of
-        pixel-wise restoration.
+        of pixel-wise restoration, regenerative_pixel_auroc and nll_pixel_auroc where there are masks, and
+        seconds_per_image of pixel-wise restoration.
     """
     return pd.DataFrame(_size_rows(run, scheme, most_epochs))
 
@@ -196,7 +202,7 @@ def _size_rows(run: Run, scheme: str, most_epochs: int) -> Iterator[dict]:
         for kind in SIZES_BY.values()
     }
     for name, size in progress(sizes(run).items(), what="sizes", unit="size"):
-        changed = run.changed({**size.changes, **caps, "detectors.threshold_percentiles": (fixed,)})
+        changed = run.changed({**caps, **size.changes, "detectors.threshold_percentiles": (fixed,)})
         train_combination(changed, **SIZES_BY, scheme=scheme)
         scorer = load_detectors(changed, **SIZES_BY, scheme=scheme)
         rows = restoration_rows(changed, scorer, scheme=scheme, numbers=(own.n_restorations,))
@@ -206,13 +212,18 @@ def _size_rows(run: Run, scheme: str, most_epochs: int) -> Iterator[dict]:
         images, ids = to_unit_range(run.images(some)), run.frames.index["image_id"].iloc[some].tolist()
         scores = scorer.scores(images, ids, {"sample_wise": thresholds})["sample_wise", fixed]
         maps = scorer.heatmaps(images, ids, detector="regenerative")[0].cpu().numpy()
+        with torch.no_grad():
+            nll = images_and_signals(scorer.autoencoder, scorer.prior, images, window_px=1)[:, -1].cpu().numpy()
         row = {"size": name, "title": size.title, "side": changed.grid[0]}
         row["sample_wise"] = float(roc_auc_score(run.frames.index["label"].to_numpy()[some], scores))
         row |= at["auroc"].to_dict() | {"regenerative": pixel_wise["regenerative"]}
         row |= pixel_wise[["difference", "difference_low", "difference_high", "pixel_auroc"]].to_dict()
         clocked = spread(run, scheme, CLOCKED)
         seconds = seconds_per_image(changed, scorer, clocked, {"pixel_wise": thresholds})
-        yield row | {"regenerative_pixel_auroc": _over_pixels(run, some, maps), "seconds_per_image": seconds}
+        row |= {
+            f"{name}_pixel_auroc": pixel_auroc(run, some, of) for name, of in (("regenerative", maps), ("nll", nll))
+        }
+        yield row | {"seconds_per_image": seconds}
 
 
 def settings_figure(rows: pd.DataFrame, other: pd.DataFrame, config: DetectorConfig) -> Figure:

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 
-from beyond.masked import MaskedEncoder, train_masked
+from beyond.masked import ENCODERS, train_masked
+from beyond.restoration_study import pixel_auroc, spread
 from vqad_lib.analysis.detection import paired_row
 from vqad_lib.detectors.scoring import encode_all
 from vqad_lib.experiment.networks import load_autoencoder, load_prior
@@ -27,12 +30,14 @@ from vqad_lib.progress import progress
 
 MOST_ROUNDS = 20
 _BATCH = 64
-COLUMNS = ("scheme", "model", "density", "auroc", "difference", "difference_low", "difference_high", "passes")
+FRAMES = 512  # test frames at most, evenly spread
+COLUMNS = ("scheme", "model", "encoder", "density", "auroc", "difference", "difference_low", "difference_high")
+COLUMNS += ("pixel_auroc", "passes")
 
 
 @torch.no_grad()
 def densities(
-    prior: Prior, masked: MaskedEncoder, codes: Tensor, *, threshold_nats: float
+    prior: Prior, masked: nn.Module, codes: Tensor, *, threshold_nats: float
 ) -> dict[str, tuple[Tensor, float]]:
     """NLLs of codes by each density, and how many passes of a network a grid takes.
 
@@ -56,24 +61,25 @@ def densities(
 
 
 @torch.no_grad()
-def pseudo_likelihood(masked: MaskedEncoder, codes: Tensor) -> Tensor:
+def pseudo_likelihood(masked: nn.Module, codes: Tensor) -> Tensor:
     """NLLs of each code given all others, by a pass for each position: (B, h, w) int64 -> (B, h, w) nats."""
     n = codes[0].numel()
     alone = torch.eye(n, dtype=torch.bool, device=codes.device).reshape(n, 1, *codes.shape[1:])
     return sum(_given_shown(masked, codes, one.expand_as(codes)) for one in alone)
 
 
-def _given_shown(masked: MaskedEncoder, codes: Tensor, hidden: Tensor) -> Tensor:
+def _given_shown(masked: nn.Module, codes: Tensor, hidden: Tensor) -> Tensor:
     """NLLs of the hidden codes given the others, (B, h, w) nats; 0 elsewhere."""
     return code_nll(masked(codes, hidden), codes) * hidden
 
 
 def density_rows(run: Run, *, scheme: str) -> pd.DataFrame:
-    """AUROC of each density on test images, for each combination, at the lambda that validation selects for eq. 9.
+    """Each density on test images, for each combination, at the lambda that validation selects for eq. 9.
 
     Returns:
-        scheme, model, density, auroc, its difference to the causal one with 95% bounds (paired; over whole clips on
-        scheme official), passes (the most that a batch took).
+        scheme, model, encoder, density, auroc, its difference to the causal one with 95% bounds (paired; over whole
+        clips on scheme official), pixel_auroc of the map of NLLs where there are masks, passes (the most that a batch
+        took).
 
     Raises:
         VqadError: a combination has not been trained or scored yet.
@@ -82,28 +88,45 @@ def density_rows(run: Run, *, scheme: str) -> pd.DataFrame:
 
 
 def _rows(run: Run, scheme: str) -> Iterator[dict]:
-    test = run.frames.index[run.splits(scheme) == "test"]
-    of_each: dict[str, list[Tensor]] = {}  # autoencoder -> batches of pseudo-likelihoods, which ask no prior
+    rows = spread(run, scheme, FRAMES)
+    of_each: dict[tuple[str, str], list[Tensor]] = {}  # batches of pseudo-likelihoods, which ask no prior
     for (autoencoder, prior), model in COMBINATIONS.items():
         names = {"autoencoder": autoencoder, "prior": prior, "scheme": scheme}
         nats = at_selected_threshold(run, load_scores(run, **names), "sample_wise").nats
+        causal = load_prior(run, **names).network
         coder = load_autoencoder(run, autoencoder=autoencoder, scheme=scheme).network
-        networks = load_prior(run, **names).network, train_masked(run, autoencoder=autoencoder, scheme=scheme)
-        batches = encode_all(coder, run.images(test.index.to_numpy())).split(_BATCH)
-        if autoencoder not in of_each:
-            bar = progress(batches, what=f"pseudo-likelihood, {autoencoder}, {scheme}", unit="batch")
-            of_each[autoencoder] = [pseudo_likelihood(networks[1], batch) for batch in bar]
-        found: dict[str, list[Tensor]] = {}
-        passes: dict[str, float] = {}
-        for batch, pseudo in zip(batches, of_each[autoencoder], strict=True):
-            of_batch = densities(*networks, batch, threshold_nats=nats)
-            of_batch["pseudo-likelihood"] = pseudo, pseudo[0].numel()
-            for density, (nll, took) in of_batch.items():
-                found.setdefault(density, []).append((nll * (nll > nats)).sum((1, 2)))
-                passes[density] = max(passes.get(density, 0), took)
-        scores = {density: torch.cat(of).double().cpu().numpy() for density, of in found.items()}
-        for density, values in scores.items():
-            what = f"{model}, {density}, {scheme}"
-            compared = paired_row(run, test, values, scores["causal"], scheme=scheme, what=what)
-            row = {"scheme": scheme, "model": model, "density": density, "passes": passes[density]}
-            yield row | {"auroc": roc_auc_score(test["label"], values)} | compared
+        batches = encode_all(coder, run.images(rows)).split(_BATCH)
+        for encoder in ENCODERS:
+            masked = train_masked(run, autoencoder=autoencoder, scheme=scheme, encoder=encoder)
+            if (autoencoder, encoder) not in of_each:
+                bar = progress(batches, what=f"pseudo-likelihood, {autoencoder}, {encoder}, {scheme}", unit="batch")
+                of_each[autoencoder, encoder] = [pseudo_likelihood(masked, batch) for batch in bar]
+            found: dict[str, list[Tensor]] = {}
+            passes: dict[str, float] = {}
+            for batch, pseudo in zip(batches, of_each[autoencoder, encoder], strict=True):
+                of_batch = densities(causal, masked, batch, threshold_nats=nats)
+                of_batch["pseudo-likelihood"] = pseudo, pseudo[0].numel()
+                for density, (nll, took) in of_batch.items():
+                    found.setdefault(density, []).append(nll * (nll > nats))
+                    passes[density] = max(passes.get(density, 0), took)
+            maps = {density: torch.cat(of).double() for density, of in found.items()}
+            about = {"scheme": scheme, "model": model, "encoder": encoder}
+            if encoder != next(iter(ENCODERS)):
+                yield from _compared(run, rows, maps, about, passes, but="causal")
+            else:
+                yield from _compared(run, rows, maps, about, passes)
+
+
+def _compared(
+    run: Run, rows: NDArray, maps: dict[str, Tensor], about: dict[str, str], passes: dict[str, float], *, but: str = ""
+) -> Iterator[dict]:
+    index, size = run.frames.index.iloc[rows], run.profile.data.image_size_px
+    scores = {density: of.sum((1, 2)).cpu().numpy() for density, of in maps.items()}
+    for density, values in scores.items():
+        if density != but:
+            what = f"{about['model']}, {density}, {about['scheme']}"
+            compared = paired_row(run, index, values, scores["causal"], scheme=about["scheme"], what=what)
+            fine = F.interpolate(maps[density][:, None], size=(size, size), mode="bilinear")[:, 0]
+            row = about | {"density": density, "passes": passes[density]} | compared
+            row["auroc"] = roc_auc_score(index["label"], values)
+            yield row | {"pixel_auroc": pixel_auroc(run, rows, fine.cpu().numpy())}

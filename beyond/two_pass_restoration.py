@@ -13,11 +13,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from beyond.clock import seconds_per_image
-from beyond.masked import MaskedEncoder, train_masked
+from beyond.masked import train_masked
 from beyond.restoration_study import CLOCKED, spread
+from beyond.two_pass import FRAMES
 from vqad_lib.analysis.detection import paired_row
 from vqad_lib.detectors.residuals import restoration_score
 from vqad_lib.detectors.restoration import draw_codes
@@ -32,14 +33,13 @@ from vqad_lib.progress import progress
 from vqad_lib.seeds import addressed_uniforms
 
 ROUNDS = (1, 4)
-FRAMES = 512  # test frames at most, evenly spread
 _BATCH = 64
 COLUMNS = ("scheme", "model", "restoration", "auroc", "difference", "difference_low", "difference_high", "passes")
 COLUMNS += ("seconds_per_image",)
 
 
 @torch.no_grad()
-def drawn_given_usual(masked: MaskedEncoder, codes: Tensor, unusual: Tensor, noise: Tensor, *, rounds: int) -> Tensor:
+def drawn_given_usual(masked: nn.Module, codes: Tensor, unusual: Tensor, noise: Tensor, *, rounds: int) -> Tensor:
     """N restorations of each grid: (B, h, w) int64 -> (B, N, h, w) int64.
 
     Args:
@@ -102,7 +102,7 @@ def _rows(run: Run, scheme: str) -> Iterator[dict]:
 
 @torch.no_grad()
 def _scores(
-    run: Run, scorer: Detectors, masked: MaskedEncoder, rows: NDArray, *, threshold_nats: float, rounds: int
+    run: Run, scorer: Detectors, masked: nn.Module, rows: NDArray, *, threshold_nats: float, rounds: int
 ) -> Tensor:
     found = []
     for start in range(0, len(rows), _BATCH):

@@ -90,7 +90,8 @@ def test_test_frames_are_spread_evenly(run):
 
 def test_sizes_make_grids_of_their_names(run):
     found = sizes(run)
-    assert [*found] == ["profile", "grid_4", "K_16", "K_512", "K_2048", "D_8", "D_256"]
+    assert [*found] == ["profile", "grid_4", "K_16", "K_512", "K_2048", "D_8", "D_256", "coverage"]
+    assert run.changed(found["coverage"].changes).profile.autoencoder.coverage == "defects"
     assert run.changed(found["grid_4"].changes).grid == (4, 4)
     wider = run.changed({"autoencoder.channels": (4, 4, 8, 8), "data.image_size_px": 16})
     assert wider.grid == (2, 2)
@@ -112,7 +113,8 @@ def test_every_size_is_trained_briefly_and_has_a_row(run, monkeypatch):
     assert {changed.profile.training.vqvae.max_epochs for changed, _ in trained} == {1}
     assert {changed.profile.training.gpt2.max_epochs for changed, _ in trained} == {4}, "another network's"
     assert (rows["seconds_per_image"] > 0).all()
-    areas = ["sample_wise", "pixel_wise", "light_pixel_wise", "regenerative", "pixel_auroc", "regenerative_pixel_auroc"]
+    areas = ["sample_wise", "pixel_wise", "light_pixel_wise", "regenerative"]
+    areas += ["pixel_auroc", "regenerative_pixel_auroc", "nll_pixel_auroc"]
     assert rows[areas].stack().between(0, 1).all()
     assert rows[areas].notna().all(axis=None)
     np.testing.assert_allclose(rows["difference"], rows["pixel_wise"] - rows["regenerative"], atol=1e-12)

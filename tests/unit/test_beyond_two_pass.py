@@ -3,21 +3,25 @@
 import pytest
 import torch
 
-from beyond.masked import MaskedEncoder, hidden_nll
+from beyond.masked import MaskedEncoder, MaskedPixelSnail, hidden_nll
 from beyond.two_pass import densities, pseudo_likelihood
 from beyond.two_pass_restoration import drawn_given_usual
-from vqad_lib.config import Gpt2Config
+from vqad_lib.config import Gpt2Config, PixelSnailConfig
 from vqad_lib.detectors.restoration import draw_codes
 from vqad_lib.models.prior import code_nll
 
 K, GRID = 6, (3, 4)
 
 
-@pytest.fixture
-def masked() -> MaskedEncoder:
+@pytest.fixture(params=["BERT", "PixelSNAIL"])
+def masked(request) -> torch.nn.Module:
     torch.manual_seed(0)
-    config = Gpt2Config(layers=1, heads=2, width=16, dropout=0.1, random_second_half=False)
-    return MaskedEncoder(config, codebook_size=K, grid=GRID).eval()
+    sizes = {"codebook_size": K, "grid": GRID}
+    if request.param == "BERT":
+        config = Gpt2Config(layers=1, heads=2, width=16, dropout=0.1, random_second_half=False)
+        return MaskedEncoder(config, **sizes).eval()
+    of = {"channels": 16, "blocks": 1, "residual_blocks": 1, "kernel_px": 3, "heads": 2, "key_dim": 4}
+    return MaskedPixelSnail(PixelSnailConfig(**of, dropout=0.1, attention_grid="half"), **sizes).eval()
 
 
 @pytest.fixture
