@@ -51,7 +51,7 @@ _CLIPS = {
     "cuhk_avenue": ("CUHK Avenue", "training/frames/01/0000.jpg with avenue.mat"),
     "shanghaitech": ("ShanghaiTech", "training/frames/01_001/000.jpg with testing/test_frame_mask/01_0014.npy"),
 }
-DATASETS = {
+_OF_CLIPS = {
     name: Dataset(
         title=title,
         layout=f"{layout} ({title})",
@@ -59,7 +59,9 @@ DATASETS = {
         read=read_clips,
     )
     for name, (title, layout) in _CLIPS.items()
-} | {
+}
+DATASETS = {
+    **_OF_CLIPS,
     "mvtec_ad": Dataset(
         title="MVTec AD {name}",
         layout="train/good/, test/good/ and test/<kind>/ (a category of MVTec AD)",
@@ -85,7 +87,7 @@ def available_schemes(dataset: str) -> tuple[str, ...]:
 
 def folder_in_title(frames: FrameSet) -> str:
     """The name of the folder, for data sets that are called after it; else ""."""
-    title = "" if frames.dataset == SYNTHETIC else DATASETS[frames.dataset].title
+    title = DATASETS[frames.dataset].title if frames.dataset in DATASETS else ""
     return frames.title.removeprefix(title.removesuffix("{name}")) if title.endswith("{name}") else ""
 
 
