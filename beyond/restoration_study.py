@@ -29,6 +29,7 @@ from vqad_lib.experiment.run import Run
 from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.registry import COMBINATIONS
 from vqad_lib.progress import progress
+from vqad_lib.reporting.figures import legend_beneath
 
 NUMBERS = (1, 2, 5, 10, 20, 50)  # up to ten times the profile's own
 TEMPERATURES = (0.0, 1.0, 3.0, 10.0, 30.0)  # k of eq. 11
@@ -233,7 +234,7 @@ def settings_figure(rows: pd.DataFrame, other: pd.DataFrame, config: DetectorCon
         rows, other: as `combination_rows` and `size_rows` return them.
         config: whose own weights and percentiles are drawn.
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4), width_ratios=[1, 1, 1.2])
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4.6), width_ratios=[1, 1, 1.2])
     of_model = rows[rows["model"] == rows["model"].iloc[-1]]
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(config.threshold_percentiles)))
     for key, line in (("pixel_wise", "-"), ("light_pixel_wise", "--")):
@@ -251,15 +252,16 @@ def settings_figure(rows: pd.DataFrame, other: pd.DataFrame, config: DetectorCon
     for axis, title, x in ((left, titles[0], "N"), (middle, titles[1], "k")):
         axis.axhline(of_model["regenerative"].iloc[0], color="#555555", ls=":", label="regeneration")
         axis.set(title=title, xlabel=x, ylabel="AUROC")
-        axis.legend(fontsize=7)
+        legend_beneath(axis, ncols=3, fontsize=7)
     left.set_xscale("log")
     left.set_xticks(numbers, numbers)
     left.minorticks_off()
     middle.set_xscale("symlog", linthresh=1)
+    middle.set_xlim(left=0)
     middle.set_xticks(TEMPERATURES, [f"{k:g}" for k in TEMPERATURES])
     for name, marker in (("sample_wise", "o"), ("pixel_wise", "s"), ("light_pixel_wise", "^"), ("regenerative", "x")):
         right.plot(other[name], np.arange(len(other)), marker, ls="", label=DETECTORS[name].title)
     right.set_yticks(np.arange(len(other)), other["title"], fontsize=7)
     right.set(xlabel="AUROC", title="other codes")
-    right.legend(fontsize=7)
+    legend_beneath(right, ncols=2, fontsize=7)
     return figure
