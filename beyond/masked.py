@@ -104,7 +104,7 @@ def train_masked(run: Run, *, autoencoder: str, scheme: str, encoder: str = "BER
     coder = load_autoencoder(run, autoencoder=autoencoder, scheme=scheme)
     key, size = ENCODERS[encoder], run.profile.autoencoder.codebook_size
     sections = [key, f"training.{key}", "threads_per_stage", "autoencoder.codebook_size"]
-    shaping = {"sections": sections, "code": ["training", "models/prior.py"], "alone": "seeds.py"}
+    shaping = {"sections": sections, "code": ["training", "../beyond/masked.py"], "alone": "seeds.py"}
     folder = run.place(scheme, f"{KIND}_{autoencoder}", coder.folder.name, **shaping)
     torch.manual_seed(seed_from(run.profile.seed, KIND, autoencoder, scheme))
     kind = MaskedEncoder if key == "gpt2" else MaskedPixelSnail

@@ -119,9 +119,10 @@ def _pixel_aurocs(
 
 
 def pixel_auroc(run: Run, rows: NDArray, maps: NDArray) -> float:
-    """Pixel AUROC; NaN where there are no masks, or nothing in them."""
+    """Pixel AUROC; NaN where there are no masks, or no pixel or every pixel is anomalous."""
     masks = None if run.frames.masks is None else run.frames.masks[rows].ravel()
-    return float(roc_auc_score(masks, maps.ravel())) if masks is not None and masks.any() else np.nan
+    known = masks is not None and masks.any() and not masks.all()
+    return float(roc_auc_score(masks, maps.ravel())) if known else np.nan
 
 
 def combination_rows(run: Run, *, scheme: str) -> pd.DataFrame:
@@ -172,9 +173,10 @@ def sizes(run: Run) -> dict[str, Size]:
         levels = len(config.channels) + round(np.log2(side / other))
         if other != side and levels > 1 and other * 2 ** (levels - 1) == run.profile.data.image_size_px:
             channels = (*config.channels, *config.channels[-1:] * levels)[:levels]
-            found[f"grid_{other}"] = Size(title=f"{other}x{other} codes", changes={"autoencoder.channels": channels})
-            if other > _LARGE_GRID:  # an epoch of the prior takes as long as all three of the others'
-                found[f"grid_{other}"].changes["training.pixelsnail.max_epochs"] = 1
+            # a prior of a thousand positions takes many times as long
+            once = {"training.pixelsnail.max_epochs": 1} if other > _LARGE_GRID else {}
+            changes = {"autoencoder.channels": channels} | once
+            found[f"grid_{other}"] = Size(title=f"{other}x{other} codes", changes=changes)
     for key, letter, values in (("codebook_size", "K", (16, 512, 2048)), ("latent_dim", "D", (8, 256))):
         for value in values:
             if value != getattr(config, key):

@@ -77,9 +77,9 @@ def density_rows(run: Run, *, scheme: str) -> pd.DataFrame:
     """Each density on test images, for each combination, at the lambda that validation selects for eq. 9.
 
     Returns:
-        scheme, model, encoder, density, auroc, its difference to the causal one with 95% bounds (paired; over whole
-        clips on scheme official), pixel_auroc of the map of NLLs where there are masks, passes (the most that a batch
-        took).
+        scheme, model, encoder (the causal density, which asks none, stands with the first), density, auroc, its
+        difference to the causal one with 95% bounds (paired; over whole clips on scheme official), pixel_auroc of the
+        map of NLLs where there are masks, passes (the most that a batch took).
 
     Raises:
         VqadError: a combination has not been trained or scored yet.
@@ -111,22 +111,20 @@ def _rows(run: Run, scheme: str) -> Iterator[dict]:
                     passes[density] = max(passes.get(density, 0), took)
             maps = {density: torch.cat(of).double() for density, of in found.items()}
             about = {"scheme": scheme, "model": model, "encoder": encoder}
-            if encoder != next(iter(ENCODERS)):
-                yield from _compared(run, rows, maps, about, passes, but="causal")
-            else:
-                yield from _compared(run, rows, maps, about, passes)
+            compared = _compared(run, rows, maps, about, passes)
+            first = encoder == next(iter(ENCODERS))  # the causal density asks none of them
+            yield from (row for row in compared if first or row["density"] != "causal")
 
 
 def _compared(
-    run: Run, rows: NDArray, maps: dict[str, Tensor], about: dict[str, str], passes: dict[str, float], *, but: str = ""
+    run: Run, rows: NDArray, maps: dict[str, Tensor], about: dict[str, str], passes: dict[str, float]
 ) -> Iterator[dict]:
     index, size = run.frames.index.iloc[rows], run.profile.data.image_size_px
     scores = {density: of.sum((1, 2)).cpu().numpy() for density, of in maps.items()}
     for density, values in scores.items():
-        if density != but:
-            what = f"{about['model']}, {density}, {about['scheme']}"
-            compared = paired_row(run, index, values, scores["causal"], scheme=about["scheme"], what=what)
-            fine = F.interpolate(maps[density][:, None], size=(size, size), mode="bilinear")[:, 0]
-            row = about | {"density": density, "passes": passes[density]} | compared
-            row["auroc"] = roc_auc_score(index["label"], values)
-            yield row | {"pixel_auroc": pixel_auroc(run, rows, fine.cpu().numpy())}
+        what = f"{about['model']}, {density}, {about['scheme']}"
+        compared = paired_row(run, index, values, scores["causal"], scheme=about["scheme"], what=what)
+        fine = F.interpolate(maps[density][:, None], size=(size, size), mode="bilinear")[:, 0]
+        row = about | {"density": density, "passes": passes[density]} | compared
+        row["auroc"] = roc_auc_score(index["label"], values)
+        yield row | {"pixel_auroc": pixel_auroc(run, rows, fine.cpu().numpy())}

@@ -195,14 +195,14 @@ def test_missing_pieces_are_named(tmp_path):
     with pytest.raises(VqadError, match=r"Test002_gt/005\.bmp is missing"):
         read_clips(root)
     (root / "Test" / "UCSDped2.m").unlink()
-    with pytest.raises(VqadError, match=r"cannot read .*UCSDped2\.m: No such file"):
+    with pytest.raises(VqadError, match=r"holds clips without labels: none of Test/UCSDped2\.m, Test/UCSDped1\.m,"):
         read_clips(root)
     (root / "Train" / "Train002" / "002.tif").unlink()
     with pytest.raises(VqadError, match=r"Train002: must be numbered without gaps, but 002 is missing"):
         read_clips(root)
     frames = frames_tree(tmp_path / "b")
     (frames / "ped2.mat").unlink()
-    with pytest.raises(VqadError, match=r"cannot read .*ped2\.mat"):
+    with pytest.raises(VqadError, match=r"without labels: none of ped2\.mat, ped1\.mat, avenue\.mat, testing/"):
         read_clips(frames)
     (frames / "training" / "frames" / "01").rename(frames / "training" / "frames" / "07")
     with pytest.raises(VqadError, match=r"training/frames: must be numbered"):

@@ -54,6 +54,9 @@ def read_clips(root: Path) -> FrameSource:
     folders = ("Train", "Test") if official else ("training/frames", "testing/frames")
     train, test = (_clips(root / folder) for folder in folders)
     place = root / LABELS[data_set][not official]
+    if not place.exists():
+        known = ", ".join(dict.fromkeys(places[not official] for places in LABELS.values()))
+        raise VqadError(f"{root} holds clips without labels: none of {known} is there; {_AGAIN}")
     labels, label_files = _labels(place, test)
     masked = [*(root / "Test").glob("Test*_gt")] if official else []
     has_masks = len(masked) == len(test) if data_set == "ucsd_ped1" else bool(masked)
