@@ -9,6 +9,8 @@ Nothing in it is unpickled.
 """
 
 import dataclasses
+import hashlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.training.checkpoint import load_weights, weights_bytes
 
-FORMAT = 2
+FORMAT = 3
 _PACKAGES = ("vqad", "torch", "safetensors", "scikit-learn")
 _NETWORKS = ("autoencoder", "prior", "segmenter", "calibration")
 _LISTS = ("held_out", "trained_on")
@@ -63,7 +65,7 @@ def save_model(detector: VQAnomalyDetector, folder: Path, *, data: str, images: 
             "versions": {name: version(name) for name in _PACKAGES},
         }
         facts |= {name: getattr(detector, f"{name}_") for name in (*_NUMBERS, *_LISTS)}
-        write_json(made / "settings.json", facts)
+        write_json(made / "settings.json", facts | {"sha256": _digest(facts)})
         write_text(made / "MODEL_CARD.md", model_card(facts))
         (made / "examples").mkdir()
         for number, (image, heatmap) in enumerate(zip(*detector.examples_, strict=True), start=1):
@@ -105,11 +107,19 @@ def facts_of(folder: Path) -> dict:
     if not is_model(folder):
         raise VqadError(f"{folder} holds no model; make one: python -m vqad_lib fit FOLDER --out {folder.name}")
     facts, weights = read_json(folder / "settings.json"), folder / "model.safetensors"
-    if facts.get("format") != FORMAT:
-        raise VqadError(f"{folder} has format {facts.get('format')}, this version reads {FORMAT}; fit the model again")
+    version = facts.get("format") if isinstance(facts, dict) else None
+    if version != FORMAT:
+        raise VqadError(f"{folder} has format {version}, this version reads {FORMAT}; fit the model again")
+    if facts.pop("sha256", None) != _digest(facts):
+        raise VqadError(f"{folder / 'settings.json'} is not as it was written; fit the model again")
     if not weights.is_file() or sha256_of(weights) != facts.get("weights_sha256"):
         raise VqadError(f"{weights} is missing, cut off, or another model's; fit the model again")
     return facts
+
+
+def _digest(facts: dict) -> str:
+    """SHA-256 of all that `settings.json` says."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def load_model(folder: Path, *, device: str | None = None) -> VQAnomalyDetector:

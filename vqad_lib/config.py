@@ -40,7 +40,7 @@ Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=True)]  # .inf for none
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # no path holds a zero byte
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

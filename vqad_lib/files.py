@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.events import AliasEvent
 
 from vqad_lib.errors import VqadError
 
@@ -112,9 +113,14 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML 1.2 file, where 1e-4 is a number, 010 is ten, and no key stands twice.
 
     Raises:
-        OSError, ruamel.yaml.error.YAMLError, ValueError, RecursionError: it cannot be read, or is not YAML in UTF-8.
+        OSError, ruamel.yaml.error.YAMLError, ValueError, RecursionError: it cannot be read, is not YAML in UTF-8, or
+            has so many aliases that what they stand for, each twice the one before, could fill any memory.
     """
-    return YAML(typ="safe", pure=True).load(path.read_bytes())
+    reader, text = YAML(typ="safe", pure=True), path.read_bytes()
+    content = reader.load(text)
+    if sum(isinstance(event, AliasEvent) for event in reader.parse(text)) > 20:
+        raise ValueError("more than 20 aliases (*name)")
+    return content
 
 
 def first_line(error: Exception) -> str:

@@ -240,6 +240,10 @@ def refused_file(folder: Path, content: str | bytes) -> str:
         (b"seed: 1\n---\nseed: 2", " is not valid YAML: line 2: but found another document"),
         (b"seed: !!python/object:os.system 1", " is not valid YAML: line 1: could not determine a constructor"),
         (b"a: &a [*a]", ": Circular reference detected"),
+        (
+            b"a0: &a0 [1]" + b"".join(b"\na%d: &a%d [*a%d, *a%d]" % (i, i, i - 1, i - 1) for i in range(1, 40)),
+            " is not valid YAML: more than 20 aliases",
+        ),
         (b"2026-01-01: 1", ": keys must be str"),
         (b"", ": (top level): must be an object, got None"),
         (b"# nothing\n", ": (top level): must be an object, got None"),

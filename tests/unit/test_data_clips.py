@@ -133,6 +133,14 @@ def test_matlab_range_that_is_no_number(tmp_path):
         parse_matlab_labels(path)
 
 
+@pytest.mark.parametrize("cut", ["", "[", "[1:2, 4", "[1:2, 4:"])
+def test_matlab_labels_that_are_cut_off_are_not_taken_for_fewer(tmp_path, cut):
+    path = tmp_path / "UCSDped2.m"
+    path.write_text(f"TestVideoFile{{end+1}}.gt_frame = [1:2];\nTestVideoFile{{end+1}}.gt_frame = {cut}")
+    with pytest.raises(VqadError, match=r"UCSDped2\.m: clip Test002: cannot read "):
+        parse_matlab_labels(path)
+
+
 def test_mat_cells_of_every_shape(tmp_path):
     save_mat(tmp_path / "ped2.mat", [[[61], [180]], np.array([3, 4]), [[1, 7], [2, 9]], np.zeros((2, 0))])
     assert read_mat_labels(tmp_path / "ped2.mat") == [[(61, 180)], [(3, 4)], [(1, 2), (7, 9)], []]
@@ -273,6 +281,15 @@ def test_broken_labels_of_shanghaitech(tmp_path, labels, said):
         np.save(file, labels, allow_pickle=True)
     with pytest.raises(VqadError, match=said):
         read_clips(root)
+
+
+def test_a_damaged_header_of_labels_is_one_line(tmp_path):
+    root = shanghaitech_tree(tmp_path)
+    file = root / "testing" / "test_frame_mask" / "12_0142.npy"
+    file.write_bytes(file.read_bytes().replace(b"}", b"{"))  # Python's parser then misses a bracket
+    with pytest.raises(VqadError, match=r"cannot read .*12_0142\.npy") as caught:
+        read_clips(root)
+    assert "\n" not in str(caught.value)
 
 
 def test_choice_of_data_set(tmp_path):

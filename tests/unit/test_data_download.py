@@ -1,5 +1,6 @@
 """`make data` against a server on this machine, and archives that should not be trusted."""
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -229,7 +230,10 @@ def test_damaged_or_foreign_archives_are_put_aside_in_one_line(tmp_path):
     flat = make_archive(tmp_path / "d.tar.gz", [("UCSDped2", b"x")]).read_bytes()
     raw = tmp_path / "raw"
     raw.mkdir()
-    for content in (good[: len(good) // 2], good[:-400] + bytes(400), b"not an archive", b"", foreign, flat):
+    flipped = bytearray(gzip.compress(gzip.decompress(good), compresslevel=0))
+    flipped[flipped.index(RANDOM[:16])] ^= 1  # a bit of a frame: the archive's own checksum knows
+    spoilt = good[: len(good) // 2], good[:-400] + bytes(400), b"not an archive", b"", foreign, flat, bytes(flipped)
+    for content in spoilt:
         (raw / "UCSD_Anomaly_Dataset.tar.gz").write_bytes(content)
         with pytest.raises(VqadError, match=r"is not the archive, or not all of it: .*renamed to") as caught:
             download_ped2(raw, url="http://127.0.0.1:1")

@@ -273,8 +273,9 @@ def test_the_threshold_lets_no_more_normal_images_through_than_allowed():
         (lambda folder: (folder / "model.safetensors").unlink(), "missing, cut off, or another model's"),
         (lambda folder: (folder / "settings.json").write_text("{"), "is not valid JSON"),
         (lambda folder: (folder / "settings.json").unlink(), "holds no model"),
-        (lambda folder: change(folder, format=99), "has format 99, this version reads 2"),
-        (lambda folder: change(folder, settings={"grid": 1}), "settings.json: .*key"),
+        (lambda folder: (folder / "settings.json").write_text("[]"), "has format None, this version reads 3"),
+        (lambda folder: change(folder, format=99), "has format 99, this version reads 3"),
+        (lambda folder: change(folder, threshold=1.0), "settings.json is not as it was written"),
     ],
 )
 def test_a_damaged_model_is_one_line(model, tmp_path, damage, problem):

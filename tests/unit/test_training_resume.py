@@ -213,11 +213,15 @@ def test_no_checkpoint_changes_nothing(tmp_path: Path) -> None:
     assert state.epoch == 3
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "noise"])
+@pytest.mark.parametrize("damage", ["empty", "half", "noise", "a bit"])
 def test_damaged_checkpoint_names_the_folder_to_delete(saved: Path, damage: str) -> None:
     path = saved / "checkpoint.pt"
     content = path.read_bytes()
-    path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": b"\x93noise" * 50}[damage])
+    # a bit of a weight, which torch.load takes as it comes
+    at = content.index(new_state(0).networks["tiny"].layer.weight.detach().numpy().tobytes())
+    flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    spoilt = {"empty": b"", "half": content[: len(content) // 2], "noise": b"\x93noise" * 50, "a bit": flipped}
+    path.write_bytes(spoilt[damage])
     with pytest.raises(VqadError, match="is damaged") as caught:
         load_checkpoint(saved, new_state(1))
     assert f"delete {saved} to train anew" in str(caught.value)
@@ -264,6 +268,10 @@ def test_load_weights_refuses_absent_damaged_and_other_networks(tmp_path: Path) 
         load_weights(path, Tiny())
     assert "\n" not in str(caught.value)
     source, target = Tiny(), Tiny()
-    path.write_bytes(weights_bytes(source))
+    written = weights_bytes(source)
+    path.write_bytes(written[:-1] + bytes([written[-1] ^ 1]))
+    with pytest.raises(VqadError, match="it is not as it was written; delete its folder"):
+        load_weights(path, target)
+    path.write_bytes(written)
     load_weights(path, target)
     assert torch.equal(source.layer.weight, target.layer.weight)

@@ -13,6 +13,7 @@ import numpy as np
 
 from vqad_lib.data.frames import FrameRecord, FrameSource
 from vqad_lib.errors import VqadError
+from vqad_lib.files import first_line
 
 Interval = tuple[int, int]
 
@@ -121,8 +122,8 @@ def _labels(place: Path, clips: dict[str, list[Path]]) -> tuple[dict[str, np.nda
 def _frame_labels(path: Path, n_frames: int) -> np.ndarray:
     try:
         labels = np.load(path)  # which unpickles nothing
-    except (OSError, ValueError, EOFError) as error:
-        raise VqadError(f"cannot read {path} ({error}); {_AGAIN}") from error
+    except Exception as error:  # a damaged header raises whatever Python's parser stumbled over
+        raise VqadError(f"cannot read {path} ({first_line(error)}); {_AGAIN}") from error
     if labels.shape != (n_frames,) or not np.isin(labels, (0, 1)).all():
         raise VqadError(f"{path}: must be 0 or 1 for each of {n_frames} frames, got shape {labels.shape}; {_AGAIN}")
     return labels
@@ -143,10 +144,11 @@ def parse_matlab_labels(path: Path) -> list[list[Interval]]:
         raise VqadError(f"cannot read {path}: {error.strerror}; {_AGAIN}") from error
     text = re.sub(r"\s*:\s*", ":", re.sub(r"%[^\n]*", "", text))
     rows = []
-    for number, match in enumerate(re.finditer(r"gt_frame\s*=\s*(?:\[([^\]]*)\]|([^;\n\[]*))", text), start=1):
-        items = re.findall(r"[^,;\s]+", match[1] or match[2] or "")
+    for number, match in enumerate(re.finditer(r"gt_frame\s*=\s*(\[[^\]]*\]|[^;\n]*)", text), start=1):
+        listed = match[1][1:-1] if match[1].endswith("]") else match[1] or "nothing"
+        items = re.findall(r"[^,;\s]+", listed)
         for item in items:
-            if not re.fullmatch(r"\d+(:\d+)?", item):
+            if not re.fullmatch(r"[0-9]+(:[0-9]+)?", item):
                 raise VqadError(f"{path}: clip Test{number:03d}: cannot read {item!r} as a frame range; {_AGAIN}")
         rows.append([(int(item.split(":")[0]), int(item.split(":")[-1])) for item in items])
     return rows

@@ -101,6 +101,8 @@ def unpack(archive: Path, target: Path) -> None:
                 junk = path.name.startswith("._") or path.name == ".DS_Store"  # left by macOS
                 if member.isreg() and PED2_FOLDER in path.parts[:2] and not junk:
                     tar.extract(member, folder)
+            while tar.fileobj.read(2**20):  # the checksum stands behind the end of the archive
+                pass
         found = next((place for place in Path(folder).rglob(PED2_FOLDER) if place.is_dir()), None)
         if not found:
             raise tarfile.TarError(f"it holds no files under {PED2_FOLDER}/")

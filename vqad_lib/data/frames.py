@@ -18,7 +18,7 @@ import pandas as pd
 
 from vqad_lib.data.decode import darkness, decode_frame, decode_mask, survey
 from vqad_lib.errors import VqadError
-from vqad_lib.files import atomic_folder, read_json, sha256_of, usable_cores, write_json
+from vqad_lib.files import atomic_folder, first_line, read_json, sha256_of, usable_cores, write_json
 from vqad_lib.progress import progress
 
 PREPARATION_VERSION = 2  # raise it when the same source would give other arrays
@@ -156,8 +156,11 @@ def readable(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, EOFError) as error:
-        raise VqadError(f"cannot read prepared frames in {folder}: {error}; delete the folder and run again") from error
+    except Exception as error:  # a damaged header raises whatever a parser stumbled over
+        reason = first_line(error)
+        raise VqadError(
+            f"cannot read prepared frames in {folder}: {reason}; delete the folder and run again"
+        ) from error
 
 
 def _prepared(record: FrameRecord, white: int, size_px: int) -> tuple[np.ndarray, np.ndarray]:

@@ -63,9 +63,8 @@ class Quantiser(nn.Module):
         self.register_buffer("running_count", torch.ones(K))
         self.register_buffer("running_sum", initial.clone())
         self.register_buffer("is_initialised", torch.tensor(not self.init_from_data))
-        self._asks_whether_initialised = (
-            self.init_from_data
-        )  # asking at every step would make the host wait for the device
+        # asking at every step would make the host wait for the device
+        self._asks_whether_initialised = self.init_from_data
         self.register_load_state_dict_post_hook(_ask_again)
 
     def nearest(self, z_e: Tensor) -> Tensor:

@@ -5,18 +5,21 @@ complete checkpoint, or none.
 """
 
 import io
+import zipfile
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
 
 from vqad_lib.errors import VqadError
 from vqad_lib.files import first_line, write_bytes
 
 _NAME = "checkpoint.pt"
+_DIGEST = "sha256"  # in the header of weights: of a file that holds them and nothing else
 
 
 @dataclass
@@ -60,6 +63,9 @@ def load_checkpoint(folder: Path, state: TrainingState) -> bool:
     if not path.exists():
         return False
     try:
+        with zipfile.ZipFile(path) as whole:  # torch.load does not look at the checksums in it
+            if changed := whole.testzip():
+                raise ValueError(f"{changed} is not as it was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
         for name, network in state.networks.items():
             network.load_state_dict(content["networks"][name])
@@ -83,19 +89,24 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def weights_bytes(module: nn.Module) -> bytes:
-    """A module's state as the bytes of a safetensors file."""
-    return save({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()})
+    """A module's state as the bytes of a safetensors file, which holds a digest of it."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    return save(tensors, metadata={_DIGEST: sha256(save(tensors)).hexdigest()})
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Fill a module from a safetensors file.
+    """Fill a module from a file of `weights_bytes`.
 
     Raises:
         VqadError: the file is absent, damaged, or of another architecture.
     """
     try:
-        module.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no mapping
+            if (file.metadata() or {}).get(_DIGEST) != sha256(save(tensors)).hexdigest():
+                raise ValueError("it is not as it was written")
+        module.load_state_dict(tensors)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise VqadError(
             f"cannot load weights from {path}: {first_line(error)}; delete its folder to train anew"
         ) from error

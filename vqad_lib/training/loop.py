@@ -254,13 +254,9 @@ def _finish(folder: Path, state: TrainingState, *, stopped: bool) -> pd.DataFram
     for name, network in state.networks.items():
         write_bytes(folder / f"{name}.safetensors", weights_bytes(network))
     write_text(folder / "curves.csv", history.to_csv(index=False, lineterminator="\n"))
-    summary = {
-        "epochs": state.epoch,
-        "stopped_by": "early stopping" if stopped else "cap on epochs",
-        "seconds": history["seconds"].sum(),
-        "processes": process().size,
-    }
-    write_json(folder / "done.json", summary)
+    ended = {"epochs": state.epoch, "stopped_by": "early stopping" if stopped else "cap on epochs"}
+    took = {"seconds": history["seconds"].sum(), "processes": process().size}
+    write_json(folder / "done.json", ended | took)
     remove_checkpoint(folder)  # several times the weights, and of no more use
     return history
 
