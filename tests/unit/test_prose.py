@@ -84,8 +84,8 @@ FACTS = {
     "16_two_pass": ["95% interval", "(Chang et al. 2022)"],
     "17_restorations": [
         "fifty restorations cost less than fifty times one",
-        "At percentile 20 four codes in five are above it",
-        "at 90 it mends a tenth at most",
+        "four in five are above it at percentile 20",
+        "one in ten at 90",
         "95% interval",
         "one pass of the prior",
     ],
