@@ -173,9 +173,9 @@ nbval: $(ENVIRONMENT)
 	@$(QUIET) $(OWN) pytest $(AT_A_TIME) --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
 
-## stress: what takes too long for make test: runs killed and gone on with, two processes, the paper's sizes (8 GB)
+## stress: what takes too long for make test: broken input, kills, two at a time, the paper's sizes (8 GB); an hour
 stress: $(ENVIRONMENT)
-	@$(OWN) pytest -v -m stress tests
+	@$(OWN) tests.stress
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
 SHOWN = $(wildcard $(addprefix reports/,workstation/ucsd_ped2 demo/ucsd_ped2 demo_hed/ucsd_ped2 own_images/folder_magnetic_tile))

@@ -26,6 +26,7 @@ DOCUMENTS = [
     "docs/extending.md",
     "docs/fidelity.md",
     "docs/reference.md",
+    "docs/reliability.md",
 ]
 PAPER = load_profile(REPOSITORY / "profiles" / "paper.yaml")
 SECTIONS = {field.name for field in dataclasses.fields(PAPER) if dataclasses.is_dataclass(getattr(PAPER, field.name))}
