@@ -64,7 +64,7 @@ class Case:
 def outcome(case: Case, folder: Path) -> str:
     """One of `GOOD`, or what went wrong."""
     folder.mkdir(parents=True)
-    signal.signal(signal.SIGALRM, _ring)
+    before = signal.signal(signal.SIGALRM, _ring)
     signal.alarm(ALLOWED_S)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -79,6 +79,7 @@ def outcome(case: Case, folder: Path) -> str:
         found = f"traceback: {type(error).__name__}: {error}"
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
     if found in GOOD and (left := [path.name for path in folder.rglob("*.part*")]):
         found = f"left behind: {left}"
     shutil.rmtree(folder)
