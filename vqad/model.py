@@ -1,7 +1,7 @@
 """A fitted detector as one folder: weights and calibration, settings and threshold, and a card for people.
 
     model.safetensors   networks and calibration
-    settings.json       all else, with versions and the digest of the weights
+    settings.json       all else, with versions, and digests of the weights and of itself
     MODEL_CARD.md       what it was fitted to, how good it is, and its limits
     examples/           pseudo-anomalies, and their heatmaps
 
