@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.stress import broken, kills, pairs
+from tests.stress import broken, elsewhere, kills, pairs
 from vqad_lib.files import read_json, write_json, write_text
+from vqad_lib.pipeline.notebooks import code_revision
 from vqad_lib.reporting.tables import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -57,6 +58,13 @@ def _pairs(place: Path) -> Found:
     return rows, f"{held.sum()} of {len(rows)} pairs", bool(held.all())
 
 
+def _elsewhere(place: Path) -> Found:
+    rows = elsewhere.rows(place)
+    equal, left_out = ((rows["found"] == how).sum() for how in (elsewhere.EQUAL, elsewhere.LEFT_OUT))
+    measured = f"{equal} of {len(rows)} machines: {rows['files'].max()} files equal, byte for byte; {left_out} left out"
+    return rows, measured, equal + left_out == len(rows)
+
+
 def _tests(_place: Path) -> Found:
     line = [sys.executable, "-m", "pytest", "-q", "-m", "stress", "tests"]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -69,37 +77,39 @@ PARTS: dict[str, tuple[str, Callable[[Path], Found]]] = {
     "broken": ("broken input is one line that names it, or a right result", _broken),
     "kills": ("what is killed goes on to the same bytes", _kills),
     "pairs": ("two at a time are safe, or the second is refused in one line", _pairs),
+    "elsewhere": ("odd paths, settings and limits change no result", _elsewhere),
     "tests": ("training and scores by two processes, the paper's sizes", _tests),
 }
 
 
 def main(names: list[str]) -> int:
-    """Do the parts that are not done for the code as it is; 1 if one does not hold."""
-    code, lines = _digest(), []
+    """Do the parts that are not done for the code as it is, or those of these names; 1 if one does not hold."""
+    code = _digest()
     for name, (promise, part) in PARTS.items():
         state = STATE / f"{name}.json"
-        known = read_json(state) if state.is_file() else {}
-        if known.get("code") != code and (not names or name in names):
+        done = state.is_file() and read_json(state)["code"] == code
+        if not done and (not names or name in names):
             print(f"stress    {name}: {promise}", flush=True)
             started = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="vqad_stress_") as place:
                 rows, measured, held = part(Path(place))
             write_text(REPORTS / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n"))
-            known = {"code": code, "measured": measured, "held": held, "minutes": (time.monotonic() - started) / 60}
-            write_json(state, known)
-        if known:
-            lines.append(
-                {"part": name, "promise": promise} | {key: known[key] for key in ("measured", "held", "minutes")}
-            )
-            print(f"          {name}: {known['measured']}{'' if known['held'] else ' -- DOES NOT HOLD'}", flush=True)
-    table = pd.DataFrame(lines)
+            found = {"part": name, "promise": promise, "measured": measured, "held": "yes" if held else "no"}
+            found |= {"minutes": round((time.monotonic() - started) / 60, 1), "revision": code_revision(REPOSITORY)[:8]}
+            write_json(state, {"code": code, "row": found})
+            _write_table()
+            print(f"          {name}: {measured}{'' if held else ' -- DOES NOT HOLD'}", flush=True)
+    return 0 if (_write_table()["held"] == "yes").all() else 1
+
+
+def _write_table() -> pd.DataFrame:
+    """Of all parts that have been done, each with the revision of the code that it was done for."""
+    states = (STATE / f"{name}.json" for name in PARTS)
+    table = pd.DataFrame([read_json(state)["row"] for state in states if state.is_file()])
     write_text(REPORTS / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    shown = markdown_table(
-        table.assign(held=table["held"].map({True: "yes", False: "no"}), minutes=table["minutes"].round(1))
-    )
-    write_text(PAGE, f"{before}{BEGIN}{shown}\n{END}{rest.split(END)[1]}")
-    return 0 if table["held"].all() else 1
+    write_text(PAGE, f"{before}{BEGIN}{markdown_table(table)}\n{END}{rest.split(END)[1]}")
+    return table
 
 
 def _digest() -> str:

@@ -151,10 +151,11 @@ def _of_paper(root: Path) -> dict[str, bytes]:
     here = "smoke/synthetic"
     paths = [*(reports / here).glob("tables/*"), *(reports / here).glob("scores/*/*"), *(figures / here).glob("*")]
     paths += derived.rglob("*.safetensors")
-    return {_relative(path, root): path.read_bytes() for path in paths if path.stem not in TIMES}
+    return {relative(path, root): path.read_bytes() for path in paths if path.stem not in TIMES}
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
+    """The path from the root, with slashes."""
     return path.relative_to(root).as_posix()
 
 
@@ -174,7 +175,7 @@ def _fit(root: Path, images: Path) -> Work:
 
 def _files(folder: Path) -> dict[str, bytes]:
     paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {_relative(path, folder): path.read_bytes() for path in paths}
+    return {relative(path, folder): path.read_bytes() for path in paths}
 
 
 def _score(root: Path, model: Path, images: Path) -> Work:
