@@ -54,9 +54,7 @@ MACHINES = {
     "LC_ALL=POSIX": Elsewhere(environment={"LC_ALL": "POSIX", "LANG": None, "PYTHONUTF8": None}),
     "another time zone": Elsewhere(environment={"TZ": "Pacific/Chatham"}),
     "one core": Elsewhere(before=("taskset", "-c", "0"), possible=_has("taskset")),
-    "16 files open at most beside those of Python": Elsewhere(
-        before=("prlimit", "--nofile=128"), possible=_has("prlimit")
-    ),
+    "128 open files": Elsewhere(before=("prlimit", "--nofile=128"), possible=_has("prlimit")),
     "4 GB of memory": Elsewhere(before=("prlimit", f"--data={4 << 30}"), possible=_has("prlimit")),
     "a narrow terminal, no colours": Elsewhere(environment={"COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1"}),
     "PYTHONOPTIMIZE": Elsewhere(environment={"PYTHONOPTIMIZE": "1"}),
