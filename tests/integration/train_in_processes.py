@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from vqad_lib.config import AutoencoderConfig, GanConfig, Gpt2Config, PixelSnailConfig, TrainingConfig
 from vqad_lib.distributed.parallel import bare
@@ -27,7 +26,7 @@ from vqad_lib.models.discriminator import PatchDiscriminator
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser
 from vqad_lib.training import loop
-from vqad_lib.training.checkpoint import TrainingState, save_checkpoint
+from vqad_lib.training.checkpoint import TrainingState, save_checkpoint, weights_bytes
 from vqad_lib.training.loop import Batches, Objective, fit
 from vqad_lib.training.objectives import GanTraining, prior_objectives, vqvae_objectives
 
@@ -108,8 +107,8 @@ def train(kind: str, folder: Path) -> None:
         device=process().device,
     )
     for objective in objectives:
-        state = {key: value.contiguous() for key, value in bare(objective.network).state_dict().items()}
-        save_file(state, folder / f"rank_{process().rank}_{objective.name}.safetensors")
+        held = weights_bytes(bare(objective.network))
+        (folder / f"rank_{process().rank}_{objective.name}.safetensors").write_bytes(held)
     random_numbers = torch.rand(8).tolist()  # from where the process's random stream has come to
     write_json(folder / f"rank_{process().rank}.json", {"restarted": sum(restarted), "random": random_numbers})
 
