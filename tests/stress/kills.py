@@ -157,7 +157,8 @@ def _of_paper(root: Path) -> dict[str, bytes]:
     here = "smoke/synthetic"
     paths = [*(reports / here).glob("tables/*"), *(reports / here).glob("scores/*/*"), *(figures / here).glob("*")]
     paths += derived.rglob("*.safetensors")
-    return {relative(path, root): _without_seconds(path) for path in paths if path.stem not in TIMES}
+    whole = (path for path in paths if path.stem not in TIMES and not path.name.startswith(WORKING))
+    return {relative(path, root): _without_seconds(path) for path in whole}
 
 
 def _without_seconds(path: Path) -> bytes:
