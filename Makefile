@@ -173,7 +173,7 @@ nbval: $(ENVIRONMENT)
 	@$(QUIET) $(OWN) pytest $(AT_A_TIME) --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
 
-## stress: what takes too long for make test: broken input, kills, two at a time, the paper's sizes (8 GB); an hour
+## stress: what takes too long for make test: broken input, kills, two at a time, the paper's sizes (8 GB)
 stress: $(ENVIRONMENT)
 	@$(OWN) tests.stress
 

@@ -107,9 +107,9 @@ def facts_of(folder: Path) -> dict:
     if not is_model(folder):
         raise VqadError(f"{folder} holds no model; make one: python -m vqad_lib fit FOLDER --out {folder.name}")
     facts, weights = read_json(folder / "settings.json"), folder / "model.safetensors"
-    version = facts.get("format") if isinstance(facts, dict) else None
-    if version != FORMAT:
-        raise VqadError(f"{folder} has format {version}, this version reads {FORMAT}; fit the model again")
+    found = facts.get("format") if isinstance(facts, dict) else None
+    if found != FORMAT:
+        raise VqadError(f"{folder} has format {found}, this version reads {FORMAT}; fit the model again")
     if facts.pop("sha256", None) != _digest(facts):
         raise VqadError(f"{folder / 'settings.json'} is not as it was written; fit the model again")
     if not weights.is_file() or sha256_of(weights) != facts.get("weights_sha256"):

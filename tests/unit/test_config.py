@@ -326,3 +326,9 @@ def test_digest_source_holds_the_named_sections_only(profile_mapping: dict[str, 
     assert section_digest_source(profile_from_mapping(elsewhere, source="my.yaml"), sections) == source
     within = changed(profile_mapping, "seed", 1)
     assert section_digest_source(profile_from_mapping(within, source="my.yaml"), sections) != source
+
+
+def test_a_zero_byte_in_a_path_is_refused_by_name(profile_mapping):
+    profile_mapping["gan"]["perceptual_weights"] = "weights\0.pth"
+    with pytest.raises(VqadError, match=r"tiny\.yaml: gan\.perceptual_weights: must match"):
+        profile_from_mapping(profile_mapping, source="tiny.yaml")

@@ -157,10 +157,8 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a damaged header raises whatever a parser stumbled over
-        reason = first_line(error)
-        raise VqadError(
-            f"cannot read prepared frames in {folder}: {reason}; delete the folder and run again"
-        ) from error
+        problem = f"cannot read prepared frames in {folder}: {first_line(error)}"
+        raise VqadError(f"{problem}; delete the folder and run again") from error
 
 
 def _prepared(record: FrameRecord, white: int, size_px: int) -> tuple[np.ndarray, np.ndarray]:
