@@ -138,7 +138,7 @@ bench: $(ENVIRONMENT) $(EXTRAS)
 ## own-images: fit a detector to the normal images of DATA_ROOT (without: of the walkway), measure it on the others
 own-images: $(ENVIRONMENT)
 	@$(PY) -m vqad.own_images --profile="$$PROFILE" --dataset="$$DATASET" --data-root="$$DATA_ROOT" --seed="$$SEED" \
-	  --minutes="$$MINUTES" --flips="$$FLIPS"
+	  --minutes="$$MINUTES" --flips="$$FLIPS" --perceptual="$$PERCEPTUAL"
 
 ## data: download UCSD Ped2 (resumes, verifies, extracts safely) into data/raw
 data: $(ENVIRONMENT)

@@ -32,6 +32,7 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
     fit.add_argument("--image-size-px", type=int, default=128, help="side to which images are squeezed, 128 by default")
     fit.add_argument("--flips", action="store_true", help="mirrored images are as usual as the others")
     fit.add_argument("--keep-brightness", dest="normalise", action="store_false", help="brightness and contrast matter")
+    fit.add_argument("--perceptual", default="none", help="hed, imagenet or a file: a pretrained VGG16 judges too")
     fit.add_argument("--seed", type=int, default=0)
     score = add("score", "score images, and show where they are abnormal")
     score.add_argument("model", metavar="MODEL")

@@ -28,7 +28,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from vqad.local import MIXTURES, SHARES, Calibration, image_scores, signal_maps
+from vqad.local import SHARES, Calibration, image_scores, mixtures_of, signal_maps
+from vqad.perceptual import NONE, FeatureCodes
 from vqad.prepare import are_paths, fingerprints, normalised, squeezed
 from vqad.segmenter import Segmenter, segmentation_loss
 from vqad.settings import Settings, settings_for
@@ -71,6 +72,9 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         epochs: passes through the images, of each network; by default as many as the time allows.
         false_alarms: share of normal images that may be called abnormal, in (0, 0.5].
         normalise, flips, defects: see `Settings`.
+        perceptual: "none", or the weights of a pretrained VGG16 whose features are a fifth signal: "hed" (from the
+            package index, fine-tuned from ImageNet's on edges), "imagenet" (downloaded by torchvision), or the path of
+            a torchvision state dict.
         device: where the networks work; by default a GPU where torch can use one.
         folder: where training keeps checkpoints, to go on after an interruption; by default a temporary one.
         seed: of initial weights, batches and pseudo-anomalies.
@@ -78,6 +82,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
     Attributes:
         settings_: all numbers of the fitted detector.
         autoencoder_, prior_, segmenter_: the networks, in evaluation mode.
+        features_: the pretrained network with its codebook, or None.
         calibration_: what is usual at each position.
         mixture_, share_: the signals that are added up, and how much of a heatmap counts (`local`).
         threshold_: from this score on an image is called abnormal.
@@ -101,6 +106,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         normalise: bool = True,
         flips: bool = False,
         defects: int = 1,
+        perceptual: str = NONE,
         device: str | None = None,
         folder: str | Path | None = None,
         seed: int = 0,
@@ -114,6 +120,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         self.normalise = normalise
         self.flips = flips
         self.defects = defects
+        self.perceptual = perceptual
         self.device = device
         self.folder = folder
         self.seed = seed
@@ -159,7 +166,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         return image_scores(heatmaps, SHARES[self.share_]).double().cpu().numpy(), heatmaps.cpu().numpy()
 
     def signals(self, images: Tensor) -> Tensor:
-        """What the heatmaps are made of, before calibration, (n, 4, size, size); of images as above."""
+        """What the heatmaps are made of, before calibration, (n, 4 or 5, size, size); of images as above."""
         check_is_fitted(self)
         images = normalised(images) if self.settings_.normalise else images
         return self._all_signals(images, "images")
@@ -208,8 +215,11 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
             network = Segmenter(settings.segmenter_channels).to(device, memory_format=torch.channels_last)
             return network, [Objective("segmenter", network, partial(self._marks, network, settings.window_px))]
 
-        begun = time.monotonic()
         images = [train.to(device), held_out.to(device)]
+        self.features_ = None
+        if self.perceptual != NONE:
+            self.features_ = FeatureCodes.fitted(train, self.perceptual, device=device, seed=self.seed)
+        begun = time.monotonic()
 
         def until(*parts: str) -> float:
             """Seconds that are left, if these parts of the time may be gone."""
@@ -276,7 +286,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         """`signal_maps` of uint8, or of float in [-1, 1]."""
         batch = images.to(self._device)
         batch = to_unit_range(batch) if batch.dtype == torch.uint8 else batch
-        networks = self.autoencoder_, self.prior_, self.segmenter_
+        networks = self.autoencoder_, self.prior_, self.segmenter_, self.features_
         return signal_maps(*networks, batch, window_px=self.settings_.window_px)
 
     def _calibrate(self, held_out: Tensor) -> None:
@@ -296,7 +306,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         by_other = [Calibration.of(maps, window_px=window) for maps in normal[::-1]]
         anomalous = torch.cat(masks).flatten().numpy()
         rows, scores = [], {}
-        for mixture in MIXTURES:
+        for mixture in mixtures_of(normal[0].shape[1]):
             of_normal, of_painted = (
                 torch.cat([calibration.heatmaps(maps, mixture) for calibration, maps in zip(by_other, of, strict=True)])
                 for of in (normal, painted)

@@ -23,6 +23,7 @@ from torch import nn
 
 from vqad.estimator import VQAnomalyDetector
 from vqad.local import SIGNALS, Calibration
+from vqad.perceptual import NONE, FeatureCodes
 from vqad.segmenter import Segmenter
 from vqad.settings import settings_from
 from vqad.show import overlay
@@ -33,9 +34,9 @@ from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.pixelsnail import PixelSnail
 from vqad_lib.training.checkpoint import load_weights, weights_bytes
 
-FORMAT = 3
+FORMAT = 4
 _PACKAGES = ("vqad", "torch", "safetensors", "scikit-learn")
-_NETWORKS = ("autoencoder", "prior", "segmenter", "calibration")
+_NETWORKS = ("autoencoder", "prior", "segmenter", "calibration", "features")
 _LISTS = ("held_out", "trained_on")
 _NUMBERS = {"mixture": str, "share": str, "threshold": float, "hot": float}
 
@@ -51,7 +52,7 @@ def save_model(detector: VQAnomalyDetector, folder: Path, *, data: str, images: 
         VqadError: the folder cannot be written, or holds something else than a model.
     """
     check_place(folder)
-    parts = {name: getattr(detector, f"{name}_") for name in _NETWORKS}
+    parts = {name: part for name in _NETWORKS if (part := getattr(detector, f"{name}_"))}
     with atomic_folder(folder) as made:
         write_bytes(made / "model.safetensors", weights_bytes(nn.ModuleDict(parts)))
         facts = {
@@ -131,7 +132,7 @@ def load_model(folder: Path, *, device: str | None = None) -> VQAnomalyDetector:
     facts = facts_of(folder)
     settings = settings_from(facts["settings"], source=str(Path(folder) / "settings.json"))
     size, K = settings.image_size_px, settings.autoencoder.codebook_size
-    usual = torch.empty(len(SIGNALS), size, size)
+    usual = torch.empty(len(SIGNALS) - (settings.perceptual == NONE), size, size)
     parts = nn.ModuleDict(
         {
             "autoencoder": VQAutoencoder(settings.autoencoder),
@@ -140,14 +141,17 @@ def load_model(folder: Path, *, device: str | None = None) -> VQAnomalyDetector:
             "calibration": Calibration(usual, usual.clone()),
         }
     )
+    if settings.perceptual != NONE:
+        parts["features"] = FeatureCodes()
     load_weights(Path(folder) / "model.safetensors", parts)
     for name in ("autoencoder", "segmenter"):  # as `fit` has them: the same rounding
         parts[name].to(memory_format=torch.channels_last)
     parts.to(torch.device(device) if device else process().device).eval().requires_grad_(False)
-    detector = VQAnomalyDetector(image_size_px=size, codebook_size=K, device=device)
+    detector = VQAnomalyDetector(image_size_px=size, codebook_size=K, perceptual=settings.perceptual, device=device)
     detector.settings_ = settings
-    for name in _NETWORKS:
-        setattr(detector, f"{name}_", parts[name])
+    detector.features_ = None
+    for name, part in parts.items():
+        setattr(detector, f"{name}_", part)
     for name, kind in _NUMBERS.items():
         setattr(detector, f"{name}_", kind(facts[name]))
     for name in _LISTS:

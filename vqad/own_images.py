@@ -14,7 +14,7 @@ from vqad_lib.pipeline.notebooks import code_revision, execute_notebook
 from vqad_lib.reporting.tables import labels_of, load_notes, load_table, markdown_table
 
 NOTEBOOK = "40_own_images"
-_SETTINGS = ("profile", "dataset", "data_root", "seed")
+_SETTINGS = ("profile", "dataset", "data_root", "seed", "perceptual")
 
 
 def main() -> int:
@@ -41,7 +41,8 @@ def own_images(root: Path, given: dict[str, str], *, minutes: float, flips: bool
     """Fit a detector to the normal images of a data set, measure it on the others, and say where that stands.
 
     Args:
-        given: profile, dataset, data_root, seed; of the profile only the size of images counts, and the walkway.
+        given: profile, dataset, data_root, seed, perceptual; of the profile only the size of images counts, and the
+            walkway.
         minutes, flips: of `VQAnomalyDetector`.
 
     Returns:

@@ -21,7 +21,7 @@ from vqad_lib.config import (
 from vqad_lib.errors import VqadError
 from vqad_lib.files import first_line, read_yaml
 
-_PARAMETERS = ("image_size_px", "normalise", "flips", "defects", "false_alarms", "seed")
+_PARAMETERS = ("image_size_px", "normalise", "flips", "defects", "perceptual", "false_alarms", "seed")
 
 
 class Settings(Section):
@@ -31,6 +31,7 @@ class Settings(Section):
     `normalise`: each image's median brightness and contrast are brought to the same values first.
     `flips`: training images are mirrored left to right and upside down too, where that gives images as usual.
     `defects`: how many pseudo-anomalies the autoencoder learns to take out of a training image; 0 for none.
+    `perceptual`: weights of the pretrained network (`perceptual.FeatureCodes`), a word or a file's name, or "none".
     `window_px`: residuals, and what is usual at a position, are averaged over so many pixels a side.
     `false_alarms`: the share of normal images that may be called abnormal.
     """
@@ -40,6 +41,7 @@ class Settings(Section):
     normalise: bool
     flips: bool
     defects: Annotated[int, Field(ge=0, le=8)]
+    perceptual: str
     autoencoder: AutoencoderConfig
     prior: PixelSnailConfig
     segmenter_channels: Count
@@ -82,6 +84,7 @@ def settings_for(detector: Any) -> Settings:
     content, channels = read_yaml(Path(__file__).with_name("settings.yaml")), list(detector.channels)
     content |= {key: getattr(detector, key) for key in _PARAMETERS}
     content["autoencoder"] |= {"channels": channels, "codebook_size": detector.codebook_size}
+    content["perceptual"] = Path(detector.perceptual).name  # where a file lies is nobody else's business
     content["autoencoder"]["norm_groups"] = math.gcd(8, *channels)
     if detector.image_size_px % 2 ** len(channels):  # a side of the grid must be even
         raise VqadError(f"image_size_px must be a multiple of {2 ** len(channels)}, got {detector.image_size_px}")

@@ -250,6 +250,17 @@ def test_a_model_scores_as_the_detector_it_was_saved_from(detector, model):
     assert len(list((model / "examples").glob("*.png"))) == 4
 
 
+def test_a_pretrained_network_is_kept_with_the_model(tmp_path):
+    settings = SMALL | {"epochs": 1, "perceptual": "random"}
+    fitted = VQAnomalyDetector(**settings).fit(pictures(24, seed=0))
+    save_model(fitted, tmp_path / "model", data="pictures", images=24)
+    shown = pictures(5, seed=3, spot=True)
+    assert fitted.signals(squeezed(shown, 16)).shape == (5, 5, 16, 16)
+    assert fitted.choices_["signals"].str.contains("features").any()
+    np.testing.assert_array_equal(load_model(tmp_path / "model").score_samples(shown), fitted.score_samples(shown))
+    assert "weights: random" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
+
+
 def test_the_card_says_what_was_measured(detector, model):
     card = (model / "MODEL_CARD.md").read_text()
     assert "fitted to 60 normal images: pictures" in card
@@ -273,8 +284,8 @@ def test_the_threshold_lets_no_more_normal_images_through_than_allowed():
         (lambda folder: (folder / "model.safetensors").unlink(), "missing, cut off, or another model's"),
         (lambda folder: (folder / "settings.json").write_text("{"), "is not valid JSON"),
         (lambda folder: (folder / "settings.json").unlink(), "holds no model"),
-        (lambda folder: (folder / "settings.json").write_text("[]"), "has format None, this version reads 3"),
-        (lambda folder: change(folder, format=99), "has format 99, this version reads 3"),
+        (lambda folder: (folder / "settings.json").write_text("[]"), "has format None, this version reads 4"),
+        (lambda folder: change(folder, format=99), "has format 99, this version reads 4"),
         (lambda folder: change(folder, threshold=1.0), "settings.json is not as it was written"),
     ],
 )
