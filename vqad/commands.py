@@ -66,7 +66,7 @@ def fit(folders: list[str], out: str, **settings) -> None:
     working = Path(out).with_name(f".{Path(out).name}.training")
     detector.set_params(folder=working).fit(paths)
     for note in detector.notes_:
-        print(f"images    {note}")
+        print(f"note      {note}")
     save_model(detector, Path(out), data="; ".join(notes), images=len(paths))
     shutil.rmtree(working)
     print(f"done      {out}: score from {detector.threshold_:.4g} on is abnormal; see {out}/MODEL_CARD.md")

@@ -44,6 +44,7 @@ from vqad_lib.files import read_json, usable_cores, write_json
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.blocks import to_unit_range
 from vqad_lib.models.pixelsnail import PixelSnail
+from vqad_lib.models.quantiser import codebook_usage, collapse_warning
 from vqad_lib.progress import progress
 from vqad_lib.seeds import seed_from
 from vqad_lib.training.checkpoint import load_weights
@@ -89,7 +90,7 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         choices_: the mixtures and shares that were tried, with image_auroc and pixel_auroc on pseudo-anomalies.
         held_out_scores_: of the normal images that were held out, each calibrated without it.
         held_out_, trained_on_: fingerprints of these images and of the others (`prepare.fingerprints`).
-        notes_: what a person should know of the values in the files that it was fitted to.
+        notes_: what a person should know of the files that it was fitted to, and of its codebook.
         hot_: parts of a heatmap from this value on are shown as abnormal.
         examples_: a few pseudo-anomalies, (3, size, size) uint8, and their heatmaps.
     """
@@ -228,6 +229,8 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
         seconds = until("autoencoder")
         self.autoencoder_, first = self._fitted(new_autoencoder, images, settings.train_autoencoder, folder, seconds)
         codes = [encode_all(self.autoencoder_, part) for part in images]
+        _, perplexity = codebook_usage(codes[0], codebook_size=self.codebook_size)
+        self.notes_ += filter(None, [collapse_warning(perplexity, self.codebook_size)])
         seconds = until("autoencoder", "prior")
         self.prior_, second = self._fitted(new_prior, codes, settings.train_prior, folder, seconds)
         seconds = until("autoencoder", "prior", "segmenter")

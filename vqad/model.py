@@ -37,7 +37,7 @@ from vqad_lib.training.checkpoint import load_weights, weights_bytes
 FORMAT = 4
 _PACKAGES = ("vqad", "torch", "safetensors", "scikit-learn")
 _NETWORKS = ("autoencoder", "prior", "segmenter", "calibration", "features")
-_LISTS = ("held_out", "trained_on")
+_LISTS = ("held_out", "trained_on", "notes")
 _NUMBERS = {"mixture": str, "share": str, "threshold": float, "hot": float}
 
 

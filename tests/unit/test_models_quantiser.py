@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqad_lib.config import AutoencoderConfig, load_profile
-from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser, codebook_usage, straight_through
+from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser, codebook_usage, collapse_warning, straight_through
 
 SMOKE = load_profile(Path(__file__).resolve().parents[2] / "profiles" / "smoke.yaml").autoencoder
 
@@ -247,6 +247,17 @@ def test_usage_and_perplexity_by_hand() -> None:
     used, perplexity = codebook_usage(torch.tensor([[[0, 0], [0, 1]]]), codebook_size=8)
     assert used == 0.25
     assert perplexity == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "codebook_size", "warns"),
+    [(7.9, 128, True), (8.0, 128, False), (1.9, 16, True), (2.0, 16, False), (63.9, 1024, True), (64.0, 1024, False)],
+)
+def test_a_collapsed_codebook_is_told(perplexity: float, codebook_size: int, warns: bool) -> None:
+    warning = collapse_warning(perplexity, codebook_size)
+    assert bool(warning) == warns
+    if warns:
+        assert f"{codebook_size} codes, a perplexity of {perplexity}" in warning
 
 
 def test_perplexity_runs_from_one_to_the_codebook_size() -> None:

@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
 from benchmarks import streaming_memory
-from vqad import commands, own_images
+from vqad import commands, estimator, own_images
 from vqad.estimator import VQAnomalyDetector
 from vqad.labelled import labelled_images
 from vqad.model import facts_of, load_model, save_model
@@ -248,6 +248,15 @@ def test_a_model_scores_as_the_detector_it_was_saved_from(detector, model):
         "settings.json",
     ]
     assert len(list((model / "examples").glob("*.png"))) == 4
+
+
+def test_a_collapsed_codebook_stands_in_the_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimator, "codebook_usage", lambda codes, codebook_size: (1 / codebook_size, 1.0))  # noqa: ARG005
+    fitted = VQAnomalyDetector(**SMALL | {"epochs": 1}).fit(pictures(24, seed=0))
+    save_model(fitted, tmp_path / "model", data="pictures", images=24)
+    said = "codebook collapsed: 16 codes, a perplexity of 1.0; results mean little"
+    assert fitted.notes_ == load_model(tmp_path / "model").notes_ == [said]
+    assert f"**Note:** {said}\n" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
 
 
 def test_a_pretrained_network_is_kept_with_the_model(tmp_path):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vqad_lib.config import TrainingConfig
 from vqad_lib.errors import VqadError
 from vqad_lib.training import loop
+from vqad_lib.training.checkpoint import TrainingState, load_checkpoint
 from vqad_lib.training.loop import Batches, Losses, Objective, finished, fit, should_stop
 
 CONFIG = TrainingConfig(
@@ -221,10 +222,62 @@ def test_diverged_loss_names_the_setting_to_lower(tmp_path: Path, part: str, val
     def diverge(point: Point, batch: Tensor, epoch: int) -> Losses:  # noqa: ARG001
         return {"loss": point.at + (value if epoch == 2 and point.training == (part == "train") else 0.0)}
 
-    with pytest.raises(VqadError, match=rf"{part}_point_\w+ is .*lower training\.point\.learning_rate") as caught:
+    said = "point: loss or gradient is .* in epoch 2, at 0: " if part == "train" else r"validation_point_\w+ is .*"
+    with pytest.raises(VqadError, match=rf"^{said}.*lower training\.point\.learning_rate") as caught:
         run(tmp_path, diverge, train=[0], validation=[0])
     assert "\n" not in str(caught.value)
     assert finished(tmp_path) is None
+
+
+@pytest.mark.parametrize("of", ["loss", "gradient"])
+def test_what_is_not_finite_stops_within_the_step_and_names_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", -1)  # a checkpoint after every epoch
+    point, places = Point(), []
+
+    def loss(batch: Tensor, epoch: int) -> Losses:
+        places.append(point.at.item())
+        broken = epoch == 2 and point.training and 7 in batch
+        if of == "gradient":  # the value is 0, the slope infinite
+            return {"loss": point.at + ((point.at - point.at.detach()).abs().sqrt() if broken else 0.0)}
+        return {"loss": point.at * (math.inf if broken else 1.0)}
+
+    items = torch.arange(10.0)
+    train = Batches(items, batch_size=3, seed=1, shuffle=True, ids=[f"clip/{i}" for i in range(10)])
+    objective = Objective("point", point, loss)
+    with pytest.raises(VqadError, match=r"point: loss or gradient is .* in epoch 2, at clip/") as caught:
+        fit(
+            [objective],
+            train=train,
+            validation=batches([0]),
+            config=CONFIG,
+            folder=tmp_path,
+            device=torch.device("cpu"),
+        )
+    named = str(caught.value).split(" at ")[1].split(":")[0].split(", ")
+    shown = [[f"clip/{int(item)}" for item in batch] for batch, _ in train.shards(2)]
+    number = next(i for i, ids in enumerate(shown) if "clip/7" in ids)
+    assert named == shown[number]
+    assert point.at.item() == places[-1]  # the step was not made
+    again = TrainingState({"point": Point()}, {"point": torch.optim.Adam([Point().at])})
+    assert load_checkpoint(tmp_path, again)
+    assert again.epoch == 1
+
+
+def test_of_a_large_batch_some_images_are_named(tmp_path: Path) -> None:
+    def loss(point: Point, batch: Tensor, _epoch: int) -> Losses:
+        return {"loss": point.at + batch.sum() * math.nan}
+
+    with pytest.raises(VqadError, match=r"in epoch 1, at 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 \.\.\.: training diverged"):
+        fit(
+            [Objective("point", point := Point(), lambda batch, epoch: loss(point, batch, epoch))],
+            train=Batches(torch.zeros(30), batch_size=20, seed=0, shuffle=False),
+            validation=batches([0]),
+            config=CONFIG,
+            folder=tmp_path,
+            device=torch.device("cpu"),
+        )
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

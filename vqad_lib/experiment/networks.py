@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vqad_lib.detectors.scoring import Detectors, encode_all
@@ -54,9 +55,9 @@ def train_autoencoder(run: Run, *, autoencoder: str, scheme: str) -> Trained:
     if _to_be_trained_here(run, folder, names):
         network = _new_autoencoder(run, autoencoder)
         objectives = AUTOENCODER_OBJECTIVES[autoencoder](network, run.profile)
-        train, validation = _normal_frames(run, scheme)
+        train, validation = (run.images(rows) for rows in _normal_frames(run, scheme))
         train = covered(train, run.profile.autoencoder.coverage, seed=seed_from(run.profile.seed, "coverage", scheme))
-        _fit(run, autoencoder, objectives, [train, validation], folder)
+        _fit(run, autoencoder, scheme, objectives, [train, validation], folder)
     return load_autoencoder(run, **names)
 
 
@@ -85,7 +86,8 @@ def train_prior(run: Run, *, autoencoder: str, prior: str, scheme: str) -> Train
     folder = network_folder(run, **names)
     if _to_be_trained_here(run, folder, names):
         objectives = prior_objectives(prior, _new_prior(run, prior))
-        _fit(run, prior, objectives, [encode_all(coder, frames) for frames in _normal_frames(run, scheme)], folder)
+        codes = [encode_all(coder, run.images(rows)) for rows in _normal_frames(run, scheme)]
+        _fit(run, prior, scheme, objectives, codes, folder)
     return load_prior(run, **names)
 
 
@@ -143,10 +145,10 @@ def _new_prior(run: Run, prior: str) -> torch.nn.Module:
     return PRIORS[prior].make(run.profile, run.grid).to(run.device)
 
 
-def _normal_frames(run: Run, scheme: str) -> list[Tensor]:
-    """Of training and validation; anomalous validation frames are kept out of training's stopping rule too."""
+def _normal_frames(run: Run, scheme: str) -> list[NDArray]:
+    """Rows of training and validation; anomalous validation frames are kept out of training's stopping rule too."""
     splits, normal = run.splits(scheme), run.frames.index["label"].to_numpy() == 0
-    return [run.images(np.flatnonzero(normal & (splits == split))) for split in ("train", "validation")]
+    return [np.flatnonzero(normal & (splits == split)) for split in ("train", "validation")]
 
 
 def _to_be_trained_here(run: Run, folder: Path, names: dict[str, str]) -> bool:
@@ -160,13 +162,15 @@ def _to_be_trained_here(run: Run, folder: Path, names: dict[str, str]) -> bool:
     return True
 
 
-def _fit(run: Run, kind: str, objectives: list[Objective], items: list[Tensor], folder: Path) -> None:
+def _fit(run: Run, kind: str, scheme: str, objectives: list[Objective], items: list[Tensor], folder: Path) -> None:
     config = getattr(run.profile.training, kind)
     if config.compile and run.device.type == "cuda":
         for objective in objectives:
             bare(objective.network).compile()
+    ids = run.frames.index["image_id"].iloc[_normal_frames(run, scheme)[0]].tolist()
+    ids = [ids[i % len(ids)] for i in range(len(items[0]))]  # where more is covered, the frames that it is made of
     train, validation = (
-        Batches(split, batch_size=config.batch_size, seed=run.profile.seed, shuffle=shuffle)
-        for split, shuffle in zip(items, (True, False), strict=True)
+        Batches(split, batch_size=config.batch_size, seed=run.profile.seed, shuffle=shuffle, ids=of)
+        for split, shuffle, of in zip(items, (True, False), (ids, None), strict=True)
     )
     fit(objectives, train=train, validation=validation, config=config, folder=folder, device=run.device)

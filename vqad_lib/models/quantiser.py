@@ -181,6 +181,13 @@ def code_shares(codes: Tensor, *, codebook_size: int) -> Tensor:
     return (codes.reshape(-1, 1) == torch.arange(codebook_size, device=codes.device)).float().mean(0)
 
 
+def collapse_warning(perplexity: float, codebook_size: int) -> str:
+    """What to tell people of a perplexity under a sixteenth of K, or under 2; "" of a larger one."""
+    if perplexity >= max(2, codebook_size / 16):
+        return ""
+    return f"codebook collapsed: {codebook_size} codes, a perplexity of {perplexity:.1f}; results mean little"
+
+
 def usage_of(shares: Tensor) -> tuple[float, float]:
     """`codebook_usage`, from how often each code occurs: (K,) float, of sum 1."""
     entropy_nats = -torch.special.xlogy(shares, shares).sum()

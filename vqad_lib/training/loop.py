@@ -6,7 +6,7 @@ has two, autoencoder and discriminator, which take turns on every batch.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from vqad_lib.training.checkpoint import (
 )
 
 CHECKPOINT_EVERY_S = 30.0
+_NAMED = 10  # images of a batch, at most
 EXTREMES = ("adaptive_weight",)  # terms whose lowest and highest value in an epoch are kept beside the average
 
 Losses = dict[str, Tensor]
@@ -48,26 +49,36 @@ class Batches:
         items: (n, 3, H, W) uint8 images, which come out as float in [-1, 1], or (n, h, w) int64 codes.
         batch_size: items per batch; the last one may be smaller.
         seed: of the order, if `shuffle`.
+        ids: what errors call the items; by default their numbers.
     """
 
-    def __init__(self, items: Tensor, *, batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self, items: Tensor, *, batch_size: int, seed: int, shuffle: bool, ids: Sequence[str] | None = None
+    ) -> None:
         if not len(items):
             raise ValueError("no items to make batches of")
         self.items, self.batch_size, self.seed, self.shuffle = items, batch_size, seed, shuffle
+        self.ids = ids or [str(number) for number in range(len(items))]
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch_size)
 
     def shards(self, epoch: int) -> Iterator[tuple[Tensor, Shard]]:
         """The batches of an epoch (counted from 1), each cut to this process's rows, and how much of it that is."""
-        n = len(self.items)
-        order = torch.arange(n)
-        if self.shuffle:
-            order = torch.randperm(n, generator=torch.Generator().manual_seed(seed_from("order", self.seed, epoch)))
-        for rows in order.to(self.items.device).split(self.batch_size):
+        for rows in self._order(epoch).to(self.items.device).split(self.batch_size):
             shard = take_shard(len(rows))
             batch = self.items[rows[shard.start : shard.start + max(shard.n, 1)]]
             yield to_unit_range(batch) if batch.dtype == torch.uint8 else batch, shard
+
+    def ids_of(self, epoch: int, number: int) -> list[str]:
+        """What a batch of an epoch, by its number from 0, holds in all processes."""
+        return [self.ids[row] for row in self._order(epoch).split(self.batch_size)[number].tolist()]
+
+    def _order(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(len(self.items))
+        generator = torch.Generator().manual_seed(seed_from("order", self.seed, epoch))
+        return torch.randperm(len(self.items), generator=generator)
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,8 @@ def fit(
         One row per epoch: epoch, train_*, validation_*, seconds. The objectives' networks hold the last weights.
 
     Raises:
-        VqadError: a loss is not finite; the folder cannot be written.
+        VqadError: a loss or a gradient is not finite: nothing is changed by it, the last checkpoint stays, and the
+            images of the batch are named; the folder cannot be written.
     """
     networks = {objective.name: bare(objective.network) for objective in objectives}
     optimisers = {
@@ -169,13 +181,24 @@ def _train(
         objective.network.train()
     title = f"{objectives[0].name}: epoch {state.epoch} of at most {config.max_epochs}"
     tally = _Tally()
-    for batch, shard in progress(batches.shards(state.epoch), what=title, total=len(batches), unit="batch"):
+    shown = progress(batches.shards(state.epoch), what=title, total=len(batches), unit="batch")
+    for number, (batch, shard) in enumerate(shown):
         for objective in objectives:
             optimiser = state.optimisers[objective.name]
             optimiser.zero_grad(set_to_none=True)
             with autocast():
                 losses = objective.loss(batch, state.epoch)
             (losses["loss"] * shard.weight).backward()
+            gradients = [p.grad for p in objective.network.parameters() if p.grad is not None]
+            size = nn.utils.get_total_norm(gradients) + losses["loss"].detach()
+            if not size.isfinite():
+                ids = batches.ids_of(state.epoch, number)
+                named = ", ".join(ids[:_NAMED]) + " ..." * (len(ids) > _NAMED)
+                raise VqadError(
+                    f"{objective.name}: loss or gradient is {size.item()} in epoch {state.epoch}, at {named}: training "
+                    f"diverged, or an image is unlike others; lower training.{objectives[0].name}.learning_rate in the "
+                    "profile"
+                )
             optimiser.step()
             tally.add(losses, objective.name, shard.n)
     return {"epoch": float(state.epoch)} | tally.row(len(batches.items), "train", objectives[0].name)

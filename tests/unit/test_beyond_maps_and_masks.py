@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vqad_lib.analysis import maps_and_masks as module
-from vqad_lib.analysis.maps_and_masks import MAPS, SUM, localised, maps_of
+from beyond import maps_and_masks as module
+from beyond.maps_and_masks import MAPS, SUM, localised, maps_of
 from vqad_lib.config import SyntheticConfig, profile_from_mapping
 from vqad_lib.data.frames import FrameSet
 from vqad_lib.data.synthetic import generate
