@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,31 @@ def pytest_collection_finish() -> None:
     """Leave what was imported out of the garbage collections to come, each of which would go through all of it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _on_disk_before_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No code of ours gives a file its final name before it is on the disk: a power cut would leave an empty one."""
+    synced, fsync, replace = set(), os.fsync, os.replace
+
+    def version(path: str | int) -> tuple:
+        found = os.stat(path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def watched_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(version(descriptor))
+
+    def watched_replace(source: Path, target: Path, **options: Any) -> None:
+        ours = sys._getframe(1).f_globals["__name__"].partition(".")[0] in ("vqad_lib", "vqad", "beyond")
+        aside = {Path(target).name, Path(target).suffix, Path(target).parent.name} & {"before", ".rejected", "failed"}
+        if ours and not aside:  # what is moved out of the way may be half a file
+            files = [path for path in [Path(source), *Path(source).rglob("*")] if path.is_file()]
+            assert [path for path in files if version(path) not in synced] == []
+        replace(source, target, **options)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
 
 
 @pytest.fixture(autouse=True)

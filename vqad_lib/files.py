@@ -30,14 +30,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
+        flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise _not_written(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def flush(place: Path) -> None:
+    """Have a file, or all files of a folder, on the disk, so that after a power cut no name stands for half a file."""
+    for path in [place, *place.rglob("*")]:
+        if path.is_file():
+            with open(path, "rb") as handle:
+                os.fsync(handle.fileno())
 
 
 def _not_written(path: Path, error: OSError) -> VqadError:
@@ -67,10 +74,7 @@ def atomic_folder(folder: Path, *, first_wins: bool = False) -> Iterator[Path]:
             made = Path(temporary, "made")
             made.mkdir()
             yield made
-            for path in made.rglob("*"):
-                if path.is_file():
-                    with open(path, "rb+") as handle:
-                        os.fsync(handle.fileno())
+            flush(made)
             if folder.exists() and not first_wins:
                 os.replace(folder, Path(temporary, "before"))
             if not folder.exists():

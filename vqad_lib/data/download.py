@@ -15,6 +15,7 @@ import pooch
 import requests
 
 from vqad_lib.errors import VqadError
+from vqad_lib.files import flush
 from vqad_lib.progress import progress
 
 URL = "http://www.svcl.ucsd.edu/projects/anomaly/UCSD_Anomaly_Dataset.tar.gz"
@@ -78,6 +79,7 @@ def _go_on(url: str, output_file: str, _pooch: pooch.Pooch) -> None:
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
         options = {"headers": headers, "hooks": {"response": look}, "chunk_size": 2**14}
         pooch.HTTPDownloader(progressbar=True, **options)(url, file, None)
+    flush(part)
     os.replace(part, output_file)
 
 
@@ -106,6 +108,7 @@ def unpack(archive: Path, target: Path) -> None:
         found = next((place for place in Path(folder).rglob(PED2_FOLDER) if place.is_dir()), None)
         if not found:
             raise tarfile.TarError(f"it holds no files under {PED2_FOLDER}/")
+        flush(found)
         os.replace(found, target)
 
 

@@ -27,7 +27,7 @@ from vqad_lib.config import section_digest_source
 from vqad_lib.errors import VqadError
 from vqad_lib.experiment.digests import digest, notebook_digest
 from vqad_lib.experiment.run import configured, last_run
-from vqad_lib.files import first_line, read_json, write_json
+from vqad_lib.files import first_line, flush, read_json, write_json
 from vqad_lib.pipeline.graph import Stage, notebook_table
 
 _MAKE_ROOM = "free space or make the folder writable, then run again"
@@ -155,6 +155,7 @@ def execute_notebook(root: Path, notebook: str, parameters: dict[str, str], exec
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         _strip_papermill_metadata(working)
+        flush(working)
         os.replace(working, executed)
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         failed.parent.mkdir(parents=True, exist_ok=True)
