@@ -37,10 +37,12 @@ unexport PYTHONPATH PYTHONHOME
   PY := .venv/bin/python
   ENVIRONMENT := .venv/.ready
   EXTRAS := .venv/.ready-extra
+  MUTATION := .venv/.ready-stress
 else
   PY := $(PYTHON)
   ENVIRONMENT :=
   EXTRAS :=
+  MUTATION :=
 endif
 BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(shell \
   $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
@@ -173,9 +175,14 @@ nbval: $(ENVIRONMENT)
 	@$(QUIET) $(OWN) pytest $(AT_A_TIME) --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	  --nbval-kernel-startup-timeout=300 -p no:cacheprovider -p no:randomly notebooks
 
-## stress: what takes too long for make test: broken input, kills, two at a time, the paper's sizes (8 GB)
-stress: $(ENVIRONMENT)
+## stress: what takes too long for make test: broken input, kills, mutated code, the paper's sizes (8 GB)
+stress: $(ENVIRONMENT) $(MUTATION)
 	@$(OWN) tests.stress
+
+.venv/.ready-stress: requirements-stress.lock .venv/.ready
+	@echo 'setup     adding cosmic-ray and coverage to .venv'
+	@$(PIP) --quiet --require-hashes -r requirements-stress.lock
+	@touch $@
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
 SHOWN = $(wildcard $(addprefix reports/,workstation/ucsd_ped2 demo/ucsd_ped2 demo_hed/ucsd_ped2 own_images/folder_magnetic_tile))
@@ -190,11 +197,12 @@ notebooks: smoke
 lint: $(ENVIRONMENT)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check --quiet .
 
-## lock: resolve requirements.in anew into requirements.lock, then requirements-extra.in beside it (needs uv)
+## lock: resolve requirements.in anew into requirements.lock, then the other two beside it (needs uv)
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 lock:
 	@$(LOCK) requirements.in -o requirements.lock
 	@$(LOCK) requirements-extra.in -c requirements.lock -o requirements-extra.lock
+	@$(LOCK) requirements-stress.in -c requirements.lock -o requirements-stress.lock
 
 ## clean: delete what can be made again: trained networks, prepared frames, smoke results (not data/raw, .venv, make lab's copies)
 clean:

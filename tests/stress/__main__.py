@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.stress import broken, elsewhere, kills, pairs
+from tests.stress import broken, elsewhere, kills, mutants, pairs
 from vqad_lib.files import read_json, write_json, write_text
 from vqad_lib.pipeline.notebooks import code_revision
 from vqad_lib.reporting.tables import markdown_table
@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 STATE, REPORTS = REPOSITORY / "data" / "derived" / "stress", REPOSITORY / "reports" / "stress"
 CODE = ("vqad_lib", "vqad", "beyond", "notebooks", "profiles", "tests/stress")
 PAGE, BEGIN, END = REPOSITORY / "docs" / "reliability.md", "<!-- made by make stress -->\n", "<!-- end -->"
+MUTANTS_KILLED, LINES_REACHED = 0.95, 0.90
 
 Found = tuple[pd.DataFrame, str, bool]
 
@@ -60,9 +61,41 @@ def _pairs(place: Path) -> Found:
 
 def _elsewhere(place: Path) -> Found:
     rows = elsewhere.rows(place)
-    equal, left_out = ((rows["found"] == how).sum() for how in (elsewhere.EQUAL, elsewhere.LEFT_OUT))
-    measured = f"{equal} of {len(rows)} machines: {rows['files'].max()} files equal, byte for byte; {left_out} left out"
-    return rows, measured, equal + left_out == len(rows)
+    hows = (elsewhere.EQUAL, elsewhere.REFUSED, elsewhere.LEFT_OUT)
+    equal, refused, left_out = ((rows["found"] == how).sum() for how in hows)
+    measured = f"{equal} of {len(rows)} machines: {rows['files'].max()} files equal, byte for byte; "
+    measured += f"{refused} refused in one line; {left_out} left out"
+    return rows, measured, equal + refused + left_out == len(rows)
+
+
+def _mutants(place: Path) -> Found:
+    rows = mutants.rows(place)
+    imported = rows[rows["outcome"] != mutants.BROKEN]
+    survived = imported["outcome"] == mutants.SURVIVED
+    argued = (survived & (imported["why"] != "")).sum()
+    counted = len(imported) - argued
+    share = 1 - (survived.sum() - argued) / counted
+    for _, row in imported[survived & (imported["why"] == "")].iterrows():
+        print(f"          {row['module']}:{row['line']}: {row['change']}: {row['before']}")
+    noticed = counted - survived.sum() + argued
+    measured = f"{noticed} of {counted} changes noticed, {share:.1%}; {argued} more change nothing"
+    return rows, measured, share >= MUTANTS_KILLED
+
+
+def _coverage(place: Path) -> Found:
+    settings = place / "coverage.ini"
+    write_text(settings, f"[run]\nsource = vqad_lib\nparallel = true\npatch = subprocess\ndata_file = {place}/found\n")
+    command = [sys.executable, "-m", "coverage"]
+    tests = ["-m", "pytest", "-q", "--numprocesses=2", "tests/unit"]
+    subprocess.run([*command, "run", f"--rcfile={settings}", *tests], cwd=REPOSITORY, check=True)
+    for verb in (["combine", "-q"], ["json", "-q", "-o", str(place / "lines.json")]):
+        subprocess.run([*command, verb[0], f"--rcfile={settings}", *verb[1:]], cwd=REPOSITORY, check=True)
+    files = read_json(place / "lines.json")["files"]
+    counts = [of["summary"] | {"package": Path(path).parts[1].removesuffix(".py")} for path, of in files.items()]
+    named = pd.DataFrame(counts).rename(columns={"num_statements": "statements", "covered_lines": "reached"})
+    rows = named.groupby("package", as_index=False)[["statements", "reached"]].sum()
+    share = rows["reached"].sum() / rows["statements"].sum()
+    return rows, f"{share:.1%} of {rows['statements'].sum()} statements of vqad_lib", share >= LINES_REACHED
 
 
 def _tests(_place: Path) -> Found:
@@ -78,6 +111,8 @@ PARTS: dict[str, tuple[str, Callable[[Path], Found]]] = {
     "kills": ("what is killed goes on to the same bytes", _kills),
     "pairs": ("two at a time are safe, or the second is refused in one line", _pairs),
     "elsewhere": ("odd paths, settings and limits change no result", _elsewhere),
+    "mutants": ("a change to what numbers come from makes a test fail", _mutants),
+    "coverage": ("unit tests reach the package", _coverage),
     "tests": ("training and scores by two processes, the paper's sizes", _tests),
 }
 

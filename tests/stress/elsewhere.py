@@ -1,6 +1,7 @@
 """The same on somebody else's machine: odd paths, accounts, settings and limits, with the results of a plain one."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import pandas as pd
 from tests.stress.kills import paper, relative, run_environment, write_images
 from vqad_lib.progress import progress
 
-EQUAL, LEFT_OUT = "the same results", "left out"
+EQUAL, REFUSED, LEFT_OUT = "the same results", "refused in one line", "left out"
+NOBODY = 65534
 _OWN = [sys.executable, "-m", "vqad_lib"]
 # prepare data, execute a notebook, fit, score: what a person does first
+_ONE_LINE = r"configure ended with 1: error: cannot write [^\n]+; [^\n]+"
 LINES = (
     [*_OWN, "configure", "--profile=smoke", "--jobs=1"],
     [*_OWN, "stage", "00_data"],
@@ -32,12 +35,16 @@ class Elsewhere:
         folder: what the checkout is called.
         before: goes before each command.
         environment: variables that are set, or unset where None.
+        owner: whose the checkout is; ours if None.
+        refused: whether nothing can be done there, and one line is to say so.
         possible: whether it can be tried here.
     """
 
     folder: str = "checkout"
     before: tuple[str, ...] = ()
     environment: dict[str, str | None] = field(default_factory=dict)
+    owner: int | None = None
+    refused: bool = False
     possible: Callable[[], bool] = lambda: True
 
 
@@ -45,6 +52,11 @@ def _has(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
+def _is_root_with_setpriv() -> bool:
+    return os.geteuid() == 0 and _has("setpriv")()
+
+
+_AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 MACHINES = {
     "plain": Elsewhere(),
     "a path with blanks, quotes and letters of other languages": Elsewhere(folder="my 'own' \"check out\" é日 $x"),
@@ -58,6 +70,8 @@ MACHINES = {
     "4 GB of memory": Elsewhere(before=("prlimit", f"--data={4 << 30}"), possible=_has("prlimit")),
     "a narrow terminal, no colours": Elsewhere(environment={"COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1"}),
     "PYTHONOPTIMIZE": Elsewhere(environment={"PYTHONOPTIMIZE": "1"}),
+    "another account": Elsewhere(before=_AS_NOBODY, owner=NOBODY, possible=_is_root_with_setpriv),
+    "a checkout that cannot be written": Elsewhere(before=_AS_NOBODY, refused=True, possible=_is_root_with_setpriv),
 }
 
 
@@ -74,14 +88,26 @@ def rows(place: Path) -> pd.DataFrame:
             continue
         root = paper(place / str(number) / machine.folder, jobs=1).root
         write_images(root / "images")
-        trouble = _trouble(root, machine)
-        results = {} if trouble else _results(root)
-        expected = expected or results
-        unequal = [path for path in {*expected, *results} if expected.get(path) != results.get(path)]
-        how = trouble or (f"other results: {', '.join(sorted(unequal)[:3])}" if unequal else EQUAL)
+        _let_in(place, root, machine)
+        trouble, results = _trouble(root, machine), {}
+        if machine.refused:
+            how = REFUSED if re.fullmatch(_ONE_LINE, trouble) else f"not refused in one line: {trouble}"
+        else:
+            results = {} if trouble else _results(root)
+            expected = expected or results
+            unequal = [path for path in {*expected, *results} if expected.get(path) != results.get(path)]
+            how = trouble or (f"other results: {', '.join(sorted(unequal)[:3])}" if unequal else EQUAL)
         found.append({"machine": name, "found": how, "files": len(results)})
         shutil.rmtree(root.parent)
     return pd.DataFrame(found)
+
+
+def _let_in(place: Path, root: Path, machine: Elsewhere) -> None:
+    """Whoever the commands run as finds the checkout, and can write it if it is theirs."""
+    place.chmod(0o711)
+    if machine.owner is not None:
+        for path in (root.parent, root, *root.rglob("*")):
+            os.chown(path, machine.owner, machine.owner, follow_symlinks=False)
 
 
 def _trouble(root: Path, machine: Elsewhere) -> str:

@@ -91,7 +91,7 @@ def test_links_lead_somewhere(document):
 
 def test_every_dependency_has_its_reason():
     text = text_of("README.md").split("Why each package is there")[1].split("\n## ")[0]
-    for name in ("requirements.in", "requirements-extra.in"):
+    for name in ("requirements.in", "requirements-extra.in", "requirements-stress.in"):
         packages = re.findall(r"^([\w.-]+)", text_of(name), re.MULTILINE)
         assert [package for package in packages if not re.search(rf"\b{re.escape(package)}\b", text)] == []
 
