@@ -55,7 +55,7 @@ export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
 export VQAD_FIGURE_FORMATS = $(FORMATS)
 
-.PHONY: help paper results fidelity measured ablation ablated beyond extended test smoke nbval stress lint data lab report bench own-images clean lock notebooks
+.PHONY: help paper results fidelity measured ablation ablated beyond extended test smoke nbval stress test-latest lint data lab report bench own-images clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -183,6 +183,16 @@ stress: $(ENVIRONMENT) $(MUTATION)
 	@echo 'setup     adding cosmic-ray and coverage to .venv'
 	@$(PIP) --quiet --require-hashes -r requirements-stress.lock
 	@touch $@
+
+## test-latest: unit tests with the newest release of each package, in .venv-latest (6.5 GB); what we call must not be deprecated
+LATEST = .venv-latest/bin/python
+DEPRECATED = error::DeprecationWarning:(vqad_lib|vqad|beyond|benchmarks)
+test-latest:
+	@test -x $(LATEST) || $(BASE_PYTHON) -m venv .venv-latest
+	@echo 'setup     the newest releases into .venv-latest (2 to 6 minutes)'
+	@$(LATEST) -m pip install --quiet --upgrade $$(sed 's/#.*//; s/==.*//' requirements.in)
+	@$(LATEST) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(LATEST) -m vqad_lib.pipeline.environment pytest $(AT_A_TIME) -o 'filterwarnings=$(DEPRECATED)' $(PYTEST_ARGS) tests/unit
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
 SHOWN = $(wildcard $(addprefix reports/,workstation/ucsd_ped2 demo/ucsd_ped2 demo_hed/ucsd_ped2 own_images/folder_magnetic_tile))

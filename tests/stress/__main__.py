@@ -49,8 +49,9 @@ def _kills(place: Path) -> Found:
     measured = (
         f"{rows['equal'].sum()} of {len(rows)} SIGKILLs, {rows['running'].sum()} of them in the middle: results equal, "
     )
-    measured += f"byte for byte; {left} files under working names stay behind"
-    return rows, measured, bool(rows["equal"].all())
+    again = rows["executed_again"].max()
+    measured += f"byte for byte; {left} files under working names stay behind; {again} notebooks executed again"
+    return rows, measured, bool(rows["equal"].all()) and not again
 
 
 def _pairs(place: Path) -> Found:

@@ -57,7 +57,8 @@ def rows(place: Path, *, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         kind, kill, after_s, running (whether it still ran then), equal (whether all results were, in the end), files
-        (how many), left (files under working names that kills left behind, of the kind as a whole).
+        (how many), left (files under working names that kills left behind, of the kind as a whole), executed_again
+        (notebooks that the same command executes once more when all is done).
     """
     found, rng = [], np.random.default_rng(seed)
     for kind, pairs in _works(place):
@@ -78,13 +79,23 @@ def rows(place: Path, *, seed: int = 0) -> pd.DataFrame:
         ended = start(killed).wait(DEADLINE_S) == 0
         equal = ended and killed.results(killed.root) == expected
         left = sum(path.is_file() and path.name.startswith(WORKING) for path in killed.root.rglob("*"))
-        found += [row | {"equal": equal, "files": len(expected), "left": left} for row in of_kind]
+        before = _executed(killed.root)
+        if before:
+            start(killed).wait(DEADLINE_S)
+        again = len(_executed(killed.root) - before)
+        facts = {"equal": equal, "files": len(expected), "left": left, "executed_again": again}
+        found += [row | facts for row in of_kind]
         if ended and not equal:
             results = killed.results(killed.root)
             print(
                 f"{kind}: {sorted(name for name in {*expected, *results} if expected.get(name) != results.get(name))}"
             )
     return pd.DataFrame(found)
+
+
+def _executed(root: Path) -> set[tuple[Path, int]]:
+    """Executed notebooks, each with the time of its last change."""
+    return {(path, path.stat().st_mtime_ns) for path in (root / "reports").rglob("notebooks/*.ipynb")}
 
 
 def start(work: Work) -> subprocess.Popen:
