@@ -55,7 +55,7 @@ export VQAD_ROOT := $(CURDIR)
 export VQAD_DEVICES = $(DEVICES)
 export VQAD_FIGURE_FORMATS = $(FORMATS)
 
-.PHONY: help paper results fidelity measured ablation ablated beyond extended test smoke nbval stress test-latest lint data lab report bench own-images clean lock notebooks
+.PHONY: help paper results fidelity measured ablation ablated beyond extended test smoke nbval stress test-latest audit lint data lab report bench own-images clean lock notebooks
 .DEFAULT_GOAL := help
 
 ## help: list the targets and settings
@@ -193,6 +193,12 @@ test-latest:
 	@$(LATEST) -m pip install --quiet --upgrade $$(sed 's/#.*//; s/==.*//' requirements.in)
 	@$(LATEST) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@$(LATEST) -m vqad_lib.pipeline.environment pytest $(AT_A_TIME) -o 'filterwarnings=$(DEPRECATED)' $(PYTEST_ARGS) tests/unit
+
+## audit: ask PyPI for known faults of the locked packages (pip-audit, in .venv-audit); a package that it cannot ask about is named
+audit:
+	@test -x .venv-audit/bin/pip-audit || { $(BASE_PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	@for lock in requirements*.lock; do echo "audit     $$lock"; \
+	  .venv-audit/bin/pip-audit --progress-spinner=off --disable-pip --require-hashes -r $$lock || failed=1; done; test -z "$$failed"
 
 ## notebooks: after a smoke run, store what the tests compare its notebooks with, and in the notebooks what a real run shows
 SHOWN = $(wildcard $(addprefix reports/,workstation/ucsd_ped2 demo/ucsd_ped2 demo_hed/ucsd_ped2 own_images/folder_magnetic_tile))
