@@ -44,8 +44,8 @@ else
   EXTRAS :=
   MUTATION :=
 endif
-BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3 python,$(shell \
-  $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
+BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3.13 python3 python,$(shell \
+  $(p) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(p))))
 
 # a MODULE as `python -m` runs it, in this project's environment and not the user's; `python -m vqad_lib` needs no help
 OWN = $(PY) -m vqad_lib.pipeline.environment
@@ -75,7 +75,7 @@ PIP := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT
   -u PIP_NO_DEPS -u PIP_DRY_RUN .venv/bin/python -m pip install --disable-pip-version-check --no-user
 
 .venv/.ready: requirements.lock pyproject.toml
-	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 or 3.12 with venv found; install one, or give PYTHON=' >&2; exit 1; }
+	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 to 3.13 with venv found; install one, or give PYTHON=' >&2; exit 1; }
 	@echo 'setup     making .venv and installing the locked packages (about 6.5 GB on Linux, 2 to 6 minutes)'
 	@test -x .venv/bin/python || $(BASE_PYTHON) -m venv .venv
 	@$(PIP) --quiet --require-hashes -r requirements.lock \

@@ -57,11 +57,14 @@ def changes() -> list[dict]:
     for start in MUTATED:
         place = REPOSITORY / start
         for path in [place] if place.is_file() else sorted(place.glob("*.py")):
-            tree = get_ast(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            tree, lines = get_ast(text), text.splitlines()
             for name in names:
                 operator = get_operator(name)()
                 places = [at for node in ast_nodes(tree) for at in operator.mutation_positions(node)]
                 for occurrence, (begin, _end) in enumerate(places):
+                    if lines[begin[0] - 1][: begin[1]].rstrip().endswith((",", "(")):
+                        continue  # the * before arguments is no operator
                     change = {"path": path.relative_to(REPOSITORY).as_posix(), "operator": name}
                     found.append(change | {"occurrence": occurrence, "line": begin[0]})
     return found

@@ -1,5 +1,6 @@
 """The detectors on images: one chunk for all thresholds gives what each detector's own map gives, in any pieces."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqad_lib.config import AutoencoderConfig, DetectorConfig
-from vqad_lib.detectors import chunks
+from vqad_lib.detectors import chunks, scoring
 from vqad_lib.detectors.chunks import nll_of_frames, score_frames
 from vqad_lib.detectors.sample_wise import sample_wise_score
 from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors
@@ -100,6 +101,46 @@ def test_scores_do_not_depend_on_the_algorithm(scorer: Detectors, frames: np.nda
     fast, other = scorer.scores(images, ids, JOBS), scorer.scores(images, ids, JOBS, algorithm=algorithm)
     for key, values in fast.items():
         np.testing.assert_array_equal(other[key], values, err_msg=str(key))
+
+
+def test_a_heatmap_without_a_threshold_restores_all_that_surprises(scorer: Detectors, frames: np.ndarray) -> None:
+    images, ids = to_unit_range(torch.from_numpy(frames)), index_of(len(frames))["image_id"].tolist()
+    plain, restored = scorer.heatmaps(images, ids, detector="pixel_wise")
+    expected, _ = scorer.heatmaps(images, ids, detector="pixel_wise", threshold_nats=0.0)
+    torch.testing.assert_close(plain, expected, rtol=0, atol=0)
+    other, _ = scorer.heatmaps(images, ids, detector="pixel_wise", threshold_nats=1.0)
+    assert not torch.equal(plain, other)
+    assert restored.shape == (11, 3, 3, 8, 10)
+
+
+def test_pieces_are_as_large_as_the_budget_allows(
+    scorer: Detectors, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, images = {}, to_unit_range(torch.from_numpy(frames))
+    pieces = scoring.in_pieces
+
+    def watched(function: Callable, n: int, *, size: int, what: str) -> Tensor:
+        tried[what] = size
+        return pieces(function, n, size=size, what=what)
+
+    monkeypatch.setattr(scoring, "in_pieces", watched)
+    grids = torch.randint(0, 7, (11, 2, 3, 4, 5))  # two thresholds, three restorations
+    floats = {
+        "grids to decode": scorer.autoencoder.bytes_per_image(10) / 4,
+        "images to score by maps": 4 * 2 * 3 * 3 * 8 * 10,
+        "restorations to decode": scorer.autoencoder.bytes_per_image(10) / 4 + 6 * 3 * 8 * 10,
+    }
+    for items in (0.5, 3.5):
+        for what, each in floats.items():
+            config = replace(scorer.config, memory_budget_mb=items * 4 * each / 1e6)
+            limited = Detectors(scorer.autoencoder, scorer.prior, config, seed=0)
+            if what == "images to score by maps":
+                limited._map_scores(images, grids)
+            elif what == "grids to decode":
+                limited.decode(grids)
+            else:
+                limited.residual_sums(images, grids.flatten(1, 2))
+            assert tried[what] == max(int(items), 1), what
 
 
 @pytest.mark.parametrize("memory_budget_mb", [1e-6, 0.05])

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from vqad_lib.config import AutoencoderConfig, load_profile
-from vqad_lib.models.quantiser import DEAD_BELOW, Quantiser, codebook_usage, collapse_warning, straight_through
+from vqad_lib.models.quantiser import (
+    DEAD_BELOW,
+    Quantiser,
+    code_shares,
+    codebook_usage,
+    collapse_warning,
+    straight_through,
+)
 
 SMOKE = load_profile(Path(__file__).resolve().parents[2] / "profiles" / "smoke.yaml").autoencoder
 
@@ -147,7 +154,7 @@ def test_dead_codes_restart_on_the_batch_with_fresh_averages(update: str) -> Non
     torch.manual_seed(0)
     codebook = torch.tensor([[0.0, 0.0], [10.0, 10.0], [90.0, 90.0], [-90.0, 90.0]])
     quantiser = quantiser_of(codebook, codebook_update=update, codebook_decay=0.5, restart_dead_codes=True).train()
-    count = torch.tensor([2.0, 2.0, 1.9 * DEAD_BELOW, 2.1 * DEAD_BELOW])  # halved by the step: the third one is dead
+    count = torch.tensor([2.0, 2.0, 1.9 * DEAD_BELOW, 2.0 * DEAD_BELOW])  # halved by the step: the third one is dead
     quantiser.running_count.copy_(count)
     quantiser.running_sum.copy_(codebook * count[:, None])
     z_e = torch.tensor([[0.0, 0.0], [1.0, 0.0], [10.0, 10.0], [11.0, 10.0]]).T.reshape(1, 2, 2, 2)
@@ -155,7 +162,7 @@ def test_dead_codes_restart_on_the_batch_with_fresh_averages(update: str) -> Non
     restarted = quantiser.codebook.detach()[2].clone()
     assert min(np.linalg.norm(vectors_of(z_e) - restarted.numpy(), axis=1)) < 0.1  # on one of the batch's vectors
     assert torch.equal(quantiser.running_sum[2], restarted)
-    np.testing.assert_allclose(quantiser.running_count.numpy(), [2.0, 2.0, 1.0, 1.05 * DEAD_BELOW], rtol=1e-5)
+    np.testing.assert_allclose(quantiser.running_count.numpy(), [2.0, 2.0, 1.0, DEAD_BELOW], rtol=1e-5)
     torch.testing.assert_close(quantiser.codebook.detach()[3], codebook[3])
     if update == "gradient":
         assert torch.equal(quantiser.codebook.detach()[:2], codebook[:2])
@@ -258,6 +265,11 @@ def test_a_collapsed_codebook_is_told(perplexity: float, codebook_size: int, war
     assert bool(warning) == warns
     if warns:
         assert f"{codebook_size} codes, a perplexity of {perplexity}" in warning
+
+
+def test_shares_of_codes_by_hand() -> None:
+    shares = code_shares(torch.tensor([[[0, 3], [3, 1]], [[3, 3], [0, 1]]]), codebook_size=5)
+    assert shares.tolist() == [0.25, 0.25, 0.0, 0.5, 0.0]
 
 
 def test_perplexity_runs_from_one_to_the_codebook_size() -> None:
