@@ -186,13 +186,17 @@ stress: $(ENVIRONMENT) $(MUTATION)
 
 ## test-latest: unit tests with the newest release of each package, in .venv-latest (6.5 GB); what we call must not be deprecated
 LATEST = .venv-latest/bin/python
-DEPRECATED = error::DeprecationWarning:(vqad_lib|vqad|beyond|benchmarks)
+define DEPRECATED
+error::DeprecationWarning:(vqad_lib|vqad|beyond|benchmarks)
+error:.*deprecated:FutureWarning
+endef
+export DEPRECATED
 test-latest:
 	@test -x $(LATEST) || $(BASE_PYTHON) -m venv .venv-latest
 	@echo 'setup     the newest releases into .venv-latest (2 to 6 minutes)'
 	@$(LATEST) -m pip install --quiet --upgrade $$(sed 's/#.*//; s/==.*//' requirements.in)
 	@$(LATEST) -m pip install --quiet --no-deps --no-build-isolation -e .
-	@$(LATEST) -m vqad_lib.pipeline.environment pytest $(AT_A_TIME) -o 'filterwarnings=$(DEPRECATED)' $(PYTEST_ARGS) tests/unit
+	@$(LATEST) -m vqad_lib.pipeline.environment pytest $(AT_A_TIME) -o "filterwarnings=$$DEPRECATED" $(PYTEST_ARGS) tests/unit
 
 ## audit: ask PyPI for known faults of the locked packages (pip-audit, in .venv-audit); a package that it cannot ask about is named
 audit:

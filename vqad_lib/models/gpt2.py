@@ -5,6 +5,8 @@ i. gpt2-medium is 24 layers, 16 heads, 1024 wide [30]; the published code of the
 reads random codes in place of the second half of the grid, in training and scoring (`random_second_half`).
 """
 
+from inspect import signature
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,9 @@ from transformers import DynamicCache, GPT2Config, GPT2Model
 
 from vqad_lib.config import Gpt2Config
 from vqad_lib.models.prior import PrefixCache, Prior
+
+# what transformers calls it from 5.24 on, or before
+_CACHE = "cache" if "cache" in signature(GPT2Model.forward).parameters else "past_key_values"
 
 
 class Gpt2(Prior):
@@ -80,7 +85,7 @@ class _Gpt2Cache(PrefixCache):
         self.prior, self.first, self.branches = prior, len(codes), 0
         network, n = prior.network, codes[0].numel()
         cache = DynamicCache(config=network.config)
-        hidden = network(input_ids=prior.tokens(codes), past_key_values=cache, use_cache=True).last_hidden_state
+        hidden = network(input_ids=prior.tokens(codes), **{_CACHE: cache}, use_cache=True).last_hidden_state
         self.logits = prior.head(hidden).float()
         config = network.config
         self.layers = [_Layer(block, config.n_embd, config.n_head) for block in network.h]
