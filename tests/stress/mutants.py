@@ -35,8 +35,18 @@ _CHANGES = {  # of cosmic-ray's; bit operations in place of arithmetic fail at o
 }
 _THIRD_PARTY = ("torch", "torchvision", "transformers", "lpips", "pandas", "scipy.ndimage", "sklearn.metrics")
 _THIRD_PARTY += ("matplotlib.pyplot", "hypothesis", "pytest", "pydantic", "safetensors.torch", "pyarrow.parquet", "cv2")
-# survivors that change nothing that could be seen, by the line as it was: why
-EQUIVALENT: dict[str, str] = {}
+_TIES = "two areas are equal or differ by far more"
+_AT_A_TIME_ONLY = "how many at a time, and no more"
+# survivors that change nothing that could be seen, by the line as it becomes: why
+EQUIVALENT = {
+    'fine = F.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)': "of four dimensions",
+    'layers = [block[name]["vars"] for block, of in zip(blocks, names, strict=False) for name in of]': "equal lengths",
+    'def train(self, mode: bool = False) -> "PerceptualLoss":  # noqa: ARG002': "it is ignored, and that is tested",
+    "_TIE_DECIMALS = 11  # an area is a sum of floats: two that differ by less are equal": _TIES,
+    "_TIE_DECIMALS = 13  # an area is a sum of floats: two that differ by less are equal": _TIES,
+    "def encode_all(autoencoder: VQAutoencoder, images: Tensor, *, batch: int = 255) -> Tensor:": _AT_A_TIME_ONLY,
+    "def encode_all(autoencoder: VQAutoencoder, images: Tensor, *, batch: int = 257) -> Tensor:": _AT_A_TIME_ONLY,
+}
 
 
 def rows(place: Path) -> pd.DataFrame:
@@ -44,7 +54,7 @@ def rows(place: Path) -> pd.DataFrame:
     line = [sys.executable, __file__, str(place)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True, cwd=REPOSITORY)
     found = pd.DataFrame([json.loads(text) for text in done.stdout.splitlines()])
-    return found.assign(why=[EQUIVALENT.get(text, "") for text in found["before"]])
+    return found.assign(why=[EQUIVALENT.get(text, "") for text in found["after"]])
 
 
 def changes() -> list[dict]:

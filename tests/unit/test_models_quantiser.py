@@ -77,6 +77,16 @@ def test_eq_01_ties_go_to_the_lowest_index() -> None:
     assert quantiser.nearest(torch.zeros(2, 2, 3, 1)).unique().tolist() == [1]
 
 
+def test_codes_begin_uniform_within_one_over_their_number() -> None:
+    quantiser = Quantiser(settings(8, 2000))
+    assert quantiser.codebook.abs().max() <= 1 / 8
+    for sign in (-1, 1):
+        assert (sign * quantiser.codebook).max() > 0.99 / 8
+    assert quantiser.codebook.mean().abs() < 0.01 / 8
+    assert torch.equal(quantiser.running_sum, quantiser.codebook)
+    assert (quantiser.running_count == 1).all()
+
+
 @pytest.mark.parametrize("shape", [(3, 6, 2), (3, 5, 2, 5), (3, 2, 5, 6), (6,)])
 def test_eq_01_refuses_other_shapes(codebook: Tensor, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"z_e must be \(B, 6, h, w\)"):
