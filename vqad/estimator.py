@@ -53,7 +53,7 @@ from vqad_lib.training.objectives import Losses, prior_objectives, vq_terms
 
 FEWEST = 20
 _HELD_OUT, _FEWEST_HELD_OUT, _MOST_HELD_OUT = 0.1, 20, 200
-_FOR = {"autoencoder": 0.2, "prior": 0.06, "segmenter": 0.64}  # of the time; the rest is calibration and choice
+_FOR = {"autoencoder": 0.35, "prior": 0.1, "segmenter": 0.45}  # of the time; the rest is calibration and choice
 _PASSES = 400  # through the images, at most
 _MARKED = 3  # pseudo-anomalies in an image that the segmenter learns from, each with an even chance
 _PAINTINGS = 4  # pseudo-anomalies of each held-out image

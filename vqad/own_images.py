@@ -46,14 +46,15 @@ def own_images(root: Path, given: dict[str, str], *, minutes: float, flips: bool
         minutes, flips: of `VQAnomalyDetector`.
 
     Returns:
-        reports/own_images/<data set>.
+        reports/own_images/<data set>, or <data set>_hed and the like where a pretrained network judges too.
 
     Raises:
         VqadError: profile or data are not usable, or the notebook failed.
     """
     profile = configured(given["profile"], seed=given["seed"])
     frames = load_frames(root, profile, given["dataset"], given["data_root"])
-    results = f"own_images/{Path(Run(root, profile, frames, device=None).results).name}"
+    judge = f"_{Path(given['perceptual']).stem}" if given["perceptual"] not in ("", "none") else ""
+    results = f"own_images/{Path(Run(root, profile, frames, device=None).results).name}{judge}"
     parameters = given | {"results": results, "minutes": minutes, "flips": flips}
     print(f"fit       {frames.title}, {minutes:g} minutes and a few more", flush=True)
     place, code = root / "reports" / results, code_revision(root)  # as it is now, whatever is edited meanwhile

@@ -1,5 +1,6 @@
 """The detectors on images: one chunk for all thresholds gives what each detector's own map gives, in any pieces."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -116,8 +117,8 @@ def test_a_heatmap_without_a_threshold_restores_all_that_surprises(scorer: Detec
 
 
 def test_nothing_is_kept_for_gradients(scorer: Detectors, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer.autoencoder.requires_grad_(True)
-    scorer.prior.requires_grad_(True)
+    networks = (copy.deepcopy(network).requires_grad_(True) for network in (scorer.autoencoder, scorer.prior))
+    scorer = Detectors(*networks, scorer.config, seed=0)
     asked, logits = [], scorer.prior.logits
 
     def watched(codes: Tensor) -> Tensor:

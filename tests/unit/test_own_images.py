@@ -601,7 +601,7 @@ def test_own_images_have_results_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(own_images, "execute_notebook", execute)
     frames = SimpleNamespace(dataset="folder", title="image folder tiles", digest="d" * 64)
     monkeypatch.setattr(own_images, "load_frames", lambda *_: frames)
-    given = {"profile": "smoke", "dataset": "auto", "data_root": "tiles", "seed": ""}
+    given = {"profile": "smoke", "dataset": "auto", "data_root": "tiles", "seed": "", "perceptual": ""}
     place = own_images.own_images(tmp_path, given, minutes=2.0, flips=True)
     assert place == tmp_path / "reports" / "own_images" / "folder_tiles"
     ((notebook, parameters, file),) = executed
@@ -612,3 +612,10 @@ def test_own_images_have_results_of_their_own(tmp_path, monkeypatch):
     assert "| crack | 0.750 [0.500, 0.875] |" in page
     assert "](../../../figures/own_images/folder_tiles/own_images.png)" in page
     assert json.loads((place / "provenance.json").read_text())["dataset"] == "folder"
+    for perceptual, name in (
+        ("none", "folder_tiles"),
+        ("hed", "folder_tiles_hed"),
+        ("/a/b/vgg.pth", "folder_tiles_vgg"),
+    ):
+        judged = own_images.own_images(tmp_path, given | {"perceptual": perceptual}, minutes=2.0, flips=True)
+        assert judged.name == name
