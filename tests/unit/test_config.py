@@ -68,11 +68,22 @@ def test_a_file_loads_as_its_mapping(profile_mapping: dict[str, Any], tmp_path: 
     assert load_profile(path) == profile_from_mapping(profile_mapping, source="my.yaml")
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "demo_hed", "workstation", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "demo", "demo_hed", "rehearsal", "workstation", "paper"])
 def test_profiles_of_the_project_load(name: str) -> None:
     profile = load_profile(PROFILES / f"{name}.yaml")
     assert isinstance(profile, Profile)
     assert profile.name == name
+
+
+def test_the_rehearsal_trains_as_the_paper_does() -> None:
+    paper, rehearsal = (load_profile(PROFILES / f"{name}.yaml") for name in ("paper", "rehearsal"))
+    for part in ("vqvae", "vqgan", "pixelsnail", "gpt2"):
+        theirs, ours = (getattr(profile.training, part) for profile in (paper, rehearsal))
+        assert dataclasses.replace(ours, compile=theirs.compile) == theirs
+    narrower = {"discriminator_channels": paper.gan.discriminator_channels, "perceptual_weights": "imagenet"}
+    assert dataclasses.replace(rehearsal.gan, **narrower) == paper.gan
+    wide = {"channels": paper.autoencoder.channels, "norm_groups": paper.autoencoder.norm_groups}
+    assert dataclasses.replace(rehearsal.autoencoder, **wide) == paper.autoencoder
 
 
 @pytest.mark.parametrize("key", ["haste", "gan.speed", "data.synthetic.speed", "training.vqgan.speed"])
