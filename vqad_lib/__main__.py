@@ -6,6 +6,7 @@ would do with that network, unless a --profile is given.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 
@@ -31,9 +32,14 @@ def main(parser: argparse.ArgumentParser | None = None) -> int:
     try:
         if not hasattr(arguments, "verb"):  # own images may lie anywhere, and need nothing of a run
             enter_own_environment()
-        return arguments.command(arguments) or 0
+        status = arguments.command(arguments) or 0
+        sys.stdout.flush()
+        return status
     except VqadError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who reads has read enough; what Python flushes at its end has nobody to go to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

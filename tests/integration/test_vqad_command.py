@@ -46,3 +46,13 @@ def test_two_processes_write_the_table_of_one(place):
 
 def test_info_prints_the_card(place):
     assert "fitted to 24 normal images" in run("-m", "vqad", "info", "model", cwd=place)
+
+
+def test_a_reader_that_has_read_enough_is_no_fault(place):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "vqad", "info", "model"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=place, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -73,7 +73,8 @@ def changes() -> list[dict]:
                 operator = get_operator(name)()
                 places = [at for node in ast_nodes(tree) for at in operator.mutation_positions(node)]
                 for occurrence, (begin, _end) in enumerate(places):
-                    if lines[begin[0] - 1][: begin[1]].rstrip().endswith((",", "(")):
+                    before = lines[begin[0] - 1][: begin[1]].rstrip()
+                    if "_Mul_" in name and before.endswith((",", "(", "[", "{")):
                         continue  # the * before arguments is no operator
                     change = {"path": path.relative_to(REPOSITORY).as_posix(), "operator": name}
                     found.append(change | {"occurrence": occurrence, "line": begin[0]})
