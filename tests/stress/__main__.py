@@ -80,7 +80,7 @@ def _mutants(place: Path) -> Found:
         print(f"          {row['module']}:{row['line']}: {row['change']}: {row['before']}")
     noticed = counted - survived.sum() + argued
     measured = f"{noticed} of {counted} changes noticed, {share:.1%}; {argued} more change nothing"
-    return rows, measured, share >= MUTANTS_KILLED
+    return imported[survived], measured, share >= MUTANTS_KILLED
 
 
 def _coverage(place: Path) -> Found:
@@ -141,7 +141,8 @@ def main(names: list[str]) -> int:
 def _write_table() -> pd.DataFrame:
     """Of all parts that have been done, each with the revision of the code that it was done for."""
     states = (STATE / f"{name}.json" for name in PARTS)
-    table = pd.DataFrame([read_json(state)["row"] for state in states if state.is_file()])
+    found = [read_json(state)["row"] for state in states if state.is_file()]
+    table = pd.DataFrame(found, columns=["part", "promise", "measured", "held", "minutes", "revision"])
     write_text(REPORTS / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     write_text(PAGE, f"{before}{BEGIN}{markdown_table(table)}\n{END}{rest.split(END)[1]}")

@@ -35,12 +35,21 @@ _CHANGES = {  # of cosmic-ray's; bit operations in place of arithmetic fail at o
 }
 _THIRD_PARTY = ("torch", "torchvision", "transformers", "lpips", "pandas", "scipy.ndimage", "sklearn.metrics")
 _THIRD_PARTY += ("matplotlib.pyplot", "hypothesis", "pytest", "pydantic", "safetensors.torch", "pyarrow.parquet", "cv2")
+_LENGTHS = "equal lengths, by how they are made"
 _TIES = "two areas are equal or differ by far more"
 _AT_A_TIME_ONLY = "how many at a time, and no more"
 # survivors that change nothing that could be seen, by the line as it becomes: why
 EQUIVALENT = {
     'fine = F.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)': "of four dimensions",
-    'layers = [block[name]["vars"] for block, of in zip(blocks, names, strict=False) for name in of]': "equal lengths",
+    'layers = [block[name]["vars"] for block, of in zip(blocks, names, strict=False) for name in of]': _LENGTHS,
+    "named = zip(places, kernels, biases, strict=False)": _LENGTHS,
+    'state = {f"features.{i}.{key}": x for i, *both in named for key, x in zip(("weight", "bias"), both, strict=False)}': _LENGTHS,  # noqa: E501
+    "shape, n = codes.shape, codes[1].numel()": "all grids have as many codes",
+    "weights = _softmax(residual.mean((2, 3)), config, values=residual[0, 1].numel())": "channels are equally large",
+    "return self.batch.agreed(drawn - moved)": "the move has no sign",
+    'return values.pin_memory().to(device, non_blocking=False) if device.type == "cuda" else values': "speed, on a GPU",
+    "@dataclass(frozen=False)": "nothing writes to it",
+    "return pd.concat(blocks, ignore_index=False)[order]": "the index is never looked at",
     'def train(self, mode: bool = False) -> "PerceptualLoss":  # noqa: ARG002': "it is ignored, and that is tested",
     "_TIE_DECIMALS = 11  # an area is a sum of floats: two that differ by less are equal": _TIES,
     "_TIE_DECIMALS = 13  # an area is a sum of floats: two that differ by less are equal": _TIES,
@@ -74,7 +83,7 @@ def changes() -> list[dict]:
                 places = [at for node in ast_nodes(tree) for at in operator.mutation_positions(node)]
                 for occurrence, (begin, _end) in enumerate(places):
                     before = lines[begin[0] - 1][: begin[1]].rstrip()
-                    if "_Mul_" in name and before.endswith((",", "(", "[", "{")):
+                    if "_Mul_" in name and (not before or before.endswith((",", "(", "[", "{"))):
                         continue  # the * before arguments is no operator
                     change = {"path": path.relative_to(REPOSITORY).as_posix(), "operator": name}
                     found.append(change | {"occurrence": occurrence, "line": begin[0]})
