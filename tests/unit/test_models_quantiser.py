@@ -182,6 +182,14 @@ def test_dead_codes_restart_on_the_batch_with_fresh_averages(update: str) -> Non
     torch.testing.assert_close(quantiser.codebook.detach()[2], restarted)
 
 
+def test_drawn_vectors_are_moved_by_a_thousandth_of_their_spread(codebook: Tensor) -> None:
+    vectors = torch.tensor([[-100.0] * 6, [100.0] * 6])
+    drawn = quantiser_of(codebook)._draw(vectors.T.reshape(1, 6, 2, 1), 2000)
+    gaps = (drawn[:, None] - vectors).abs().amin(1)
+    assert gaps.square().mean().sqrt().item() == pytest.approx(1e-3 * vectors.std().item(), rel=0.05)
+    assert ((drawn > 0).float().mean(0) - 0.5).abs().max() < 1e-6  # without replacement as long as they last
+
+
 def test_codes_come_back_to_life_only_where_asked(z_e: Tensor, codebook: Tensor) -> None:
     quantiser = quantiser_of(codebook).train()
     quantiser.running_count.zero_()
