@@ -71,11 +71,13 @@ help:
 	@echo '          MINUTES=N FLIPS=1 (of make own-images)  PYTEST_ARGS="..." (of make test, for unit and integration tests)'
 
 # into .venv, and what the lock says: of the user's pip only where packages come from
-PIP := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_NO_BINARY -u PIP_ONLY_BINARY \
-  -u PIP_NO_DEPS -u PIP_DRY_RUN .venv/bin/python -m pip install --disable-pip-version-check --no-user
+PIP_OF = env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_CONSTRAINT -u PIP_NO_BINARY -u PIP_ONLY_BINARY \
+  -u PIP_NO_DEPS -u PIP_DRY_RUN $(1)/bin/python -m pip install --disable-pip-version-check --no-user
+PIP := $(call PIP_OF,.venv)
+HAS_PYTHON = test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 to 3.13 with venv found; install one, or give PYTHON=' >&2; exit 1; }
 
 .venv/.ready: requirements.lock pyproject.toml
-	@test -n "$(BASE_PYTHON)" || { echo 'error: no Python 3.11 to 3.13 with venv found; install one, or give PYTHON=' >&2; exit 1; }
+	@$(HAS_PYTHON)
 	@echo 'setup     making .venv and installing the locked packages (about 6.5 GB on Linux, 2 to 6 minutes)'
 	@test -x .venv/bin/python || $(BASE_PYTHON) -m venv .venv
 	@$(PIP) --quiet --require-hashes -r requirements.lock \
@@ -192,15 +194,17 @@ error:.*deprecated:FutureWarning
 endef
 export DEPRECATED
 test-latest:
+	@$(HAS_PYTHON)
 	@test -x $(LATEST) || $(BASE_PYTHON) -m venv .venv-latest
 	@echo 'setup     the newest releases into .venv-latest (2 to 6 minutes)'
-	@$(LATEST) -m pip install --quiet --upgrade $$(sed 's/#.*//; s/==.*//' requirements.in)
-	@$(LATEST) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(call PIP_OF,.venv-latest) --quiet --upgrade $$(sed 's/#.*//; s/==.*//' requirements.in)
+	@$(call PIP_OF,.venv-latest) --quiet --no-deps --no-build-isolation -e .
 	@$(LATEST) -m vqad_lib.pipeline.environment pytest $(AT_A_TIME) -o "filterwarnings=$$DEPRECATED" $(PYTEST_ARGS) tests/unit
 
 ## audit: ask PyPI for known faults of the locked packages (pip-audit, in .venv-audit); a package that it cannot ask about is named
 audit:
-	@test -x .venv-audit/bin/pip-audit || { $(BASE_PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	@$(HAS_PYTHON)
+	@test -x .venv-audit/bin/pip-audit || { $(BASE_PYTHON) -m venv .venv-audit && $(call PIP_OF,.venv-audit) --quiet pip-audit; }
 	@for lock in requirements*.lock; do echo "audit     $$lock"; \
 	  .venv-audit/bin/pip-audit --progress-spinner=off --disable-pip --require-hashes -r $$lock || failed=1; done; test -z "$$failed"
 

@@ -1,9 +1,9 @@
 """Training: images and tokens per second, with fast and with plain settings, and whether both learn the same.
 
 The fast settings are those of `training/loop.py`: frames stay on the device as uint8, networks lie channels last, the
-optimiser is fused, gradients are dropped instead of zeroed, and no step waits for a loss. The plain ones are what a
-first script has: float frames that are copied batch by batch, contiguous networks, an optimiser that goes through the
-parameters one by one, gradients set to zero, and each loss read at once.
+optimiser is fused, gradients are dropped instead of zeroed, and a step waits once, for whether it is finite. The plain
+ones are what a first script has: float frames that are copied batch by batch, contiguous networks, an optimiser that
+goes through the parameters one by one, gradients set to zero, and each loss read at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,12 @@ from benchmarks import reference_implementations as reference
 from benchmarks.flops import count_gflop, products_share
 from benchmarks.timing import Timing, measure
 from vqad_lib.config import Profile, TrainingConfig
+from vqad_lib.errors import VqadError
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.registry import PRIORS
 from vqad_lib.progress import progress
 from vqad_lib.seeds import seed_from
-from vqad_lib.training.loop import Batches
+from vqad_lib.training.loop import Batches, size_of_step
 from vqad_lib.training.objectives import negative_log_likelihood, vq_terms
 
 SETTINGS = ("plain", "fast")
@@ -65,6 +66,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             loss = self.loss(self.network, batch)
         loss.backward()
+        if self.fast and not size_of_step(self.network, loss).isfinite():
+            raise VqadError("the benchmark's loss is not finite")
         self.optimiser.step()
         if not self.fast:
             loss.item()  # waits for the device

@@ -52,11 +52,17 @@ def _has(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
-def _is_root_with_setpriv() -> bool:
-    return os.geteuid() == 0 and _has("setpriv")()
+_AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env")
 
 
-_AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+def _nobody_has_python() -> bool:
+    """Whether another account can be had, and may start the Python that the environment is made of."""
+    if os.geteuid() or not _has("setpriv")():
+        return False
+    line = [*_AS_NOBODY, sys.executable, "-c", "import torch"]
+    return subprocess.run(line, cwd="/", capture_output=True, check=False).returncode == 0
+
+
 MACHINES = {
     "plain": Elsewhere(),
     "a path with blanks, quotes and letters of other languages": Elsewhere(folder="my 'own' \"check out\" é日 $x"),
@@ -70,8 +76,8 @@ MACHINES = {
     "4 GB of memory": Elsewhere(before=("prlimit", f"--data={4 << 30}"), possible=_has("prlimit")),
     "a narrow terminal, no colours": Elsewhere(environment={"COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1"}),
     "PYTHONOPTIMIZE": Elsewhere(environment={"PYTHONOPTIMIZE": "1"}),
-    "another account": Elsewhere(before=_AS_NOBODY, owner=NOBODY, possible=_is_root_with_setpriv),
-    "a checkout that cannot be written": Elsewhere(before=_AS_NOBODY, refused=True, possible=_is_root_with_setpriv),
+    "another account": Elsewhere(before=_AS_NOBODY, owner=NOBODY, possible=_nobody_has_python),
+    "a checkout that cannot be written": Elsewhere(before=_AS_NOBODY, refused=True, possible=_nobody_has_python),
 }
 
 

@@ -135,8 +135,8 @@ def fit(
         One row per epoch: epoch, train_*, validation_*, seconds. The objectives' networks hold the last weights.
 
     Raises:
-        VqadError: a loss or a gradient is not finite: nothing is changed by it, the last checkpoint stays, and the
-            images of the batch are named; the folder cannot be written.
+        VqadError: a loss or a gradient is not finite: its step is not made, the last checkpoint stays, and the images
+            of the batch are named; the folder cannot be written.
     """
     networks = {objective.name: bare(objective.network) for objective in objectives}
     optimisers = {
@@ -189,8 +189,7 @@ def _train(
             with autocast():
                 losses = objective.loss(batch, state.epoch)
             (losses["loss"] * shard.weight).backward()
-            gradients = [p.grad for p in objective.network.parameters() if p.grad is not None]
-            size = nn.utils.get_total_norm(gradients) + losses["loss"].detach()
+            size = size_of_step(objective.network, losses["loss"])
             if not size.isfinite():
                 ids = batches.ids_of(state.epoch, number)
                 named = ", ".join(ids[:_NAMED]) + " ..." * (len(ids) > _NAMED)
@@ -202,6 +201,11 @@ def _train(
             optimiser.step()
             tally.add(losses, objective.name, shard.n)
     return {"epoch": float(state.epoch)} | tally.row(len(batches.items), "train", objectives[0].name)
+
+
+def size_of_step(network: nn.Module, loss: Tensor) -> Tensor:
+    """The norm of all gradients, and the loss: a () tensor that is not finite if one of them is not."""
+    return nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None]) + loss.detach()
 
 
 def _validate(objectives: list[Objective], batches: Batches, epoch: int, autocast: Callable) -> dict[str, float]:
