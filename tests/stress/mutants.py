@@ -44,8 +44,8 @@ EQUIVALENT = {
     'layers = [block[name]["vars"] for block, of in zip(blocks, names, strict=False) for name in of]': _LENGTHS,
     "named = zip(places, kernels, biases, strict=False)": _LENGTHS,
     'state = {f"features.{i}.{key}": x for i, *both in named for key, x in zip(("weight", "bias"), both, strict=False)}': _LENGTHS,  # noqa: E501
-    "shape, n = codes.shape, codes[1].numel()": "all grids have as many codes",
-    "weights = _softmax(residual.mean((2, 3)), config, values=residual[0, 1].numel())": "channels are equally large",
+    "for heatmap, mask in zip(heatmaps, masks, strict=False):": "NumPy has refused other masks in the line before",
+    'path = Path(torch.hub.get_dir()) / "checkpoints" / (HED_FILE if weights == "hed" else url.rsplit("/", 2)[-1])': "the last part is the same",  # noqa: E501
     "return self.batch.agreed(drawn - moved)": "the move has no sign",
     'return values.pin_memory().to(device, non_blocking=False) if device.type == "cuda" else values': "speed, on a GPU",
     "@dataclass(frozen=False)": "nothing writes to it",

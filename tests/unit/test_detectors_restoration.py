@@ -106,6 +106,12 @@ def test_draw_at_the_edges_by_hand(uniform: float, code: int) -> None:
     assert draw_codes(logits, torch.tensor([uniform], dtype=torch.float64)).item() == code
 
 
+def test_a_number_at_the_end_of_a_code_s_share_draws_the_next() -> None:
+    logits = torch.tensor([0.3, 0.3, 0.0, 0.4], dtype=torch.float64).log()
+    ends = logits.softmax(-1).cumsum(-1)
+    assert draw_codes(logits, ends[:2]).tolist() == [1, 3], "shares are [from, to): code 2 has none"
+
+
 def test_draw_stays_in_range_where_the_sum_rounds_below_one() -> None:
     logits = torch.randn(500, 128, generator=torch.Generator().manual_seed(0))
     last = torch.full((500,), np.nextafter(1.0, 0.0), dtype=torch.float64)

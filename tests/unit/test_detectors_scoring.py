@@ -155,6 +155,9 @@ def test_pieces_are_as_large_as_the_budget_allows(
         "images to score by maps": 4 * 2 * 3 * 3 * 8 * 10,
         "restorations to decode": scorer.autoencoder.bytes_per_image(10) / 4 + 6 * 3 * 8 * 10,
     }
+    row = scorer.prior.cache_bytes_per_row / 4
+    floats |= {"images to encode": scorer.autoencoder.bytes_per_image(10) / 4}
+    floats |= {"grids to look at": 2 * row, "images to restore": (2 + 2 * 3) * row}
     for items in (0.5, 3.5):
         for what, each in floats.items():
             config = replace(scorer.config, memory_budget_mb=items * 4 * each / 1e6)
@@ -163,9 +166,28 @@ def test_pieces_are_as_large_as_the_budget_allows(
                 limited._map_scores(images, grids)
             elif what == "grids to decode":
                 limited.decode(grids)
+            elif what == "images to encode":
+                limited.encode(images)
+            elif what == "grids to look at":
+                limited.logits(grids[:, 0, 0])
+            elif what == "images to restore":
+                ids = index_of(len(images))["image_id"].tolist()
+                limited.restored_codes(grids[:, 0, 0], ids, detector="pixel_wise", thresholds_nats=[0.3, 1.5])
             else:
                 limited.residual_sums(images, grids.flatten(1, 2))
             assert tried[what] == max(int(items), 1), what
+
+
+@pytest.mark.parametrize(
+    ("detector", "passes"), [("sample_wise", 1), ("pixel_wise", 0), ("light_pixel_wise", 1), ("regenerative", 0)]
+)
+def test_the_prior_is_asked_once_about_the_codes_and_only_where_it_matters(
+    scorer: Detectors, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch, detector: str, passes: int
+) -> None:
+    asked, logits = [], Detectors.logits
+    monkeypatch.setattr(Detectors, "logits", lambda self, codes: (asked.append(len(codes)), logits(self, codes))[1])
+    scorer.scores(images_of(frames), index_of(len(frames))["image_id"].tolist(), {detector: JOBS[detector]})
+    assert asked == [len(frames)] * passes
 
 
 @pytest.mark.parametrize("memory_budget_mb", [1e-6, 0.05])

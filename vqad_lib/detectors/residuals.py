@@ -44,7 +44,7 @@ def _over_channels(residual: Tensor, config: DetectorConfig) -> Tensor:
     """(P, C, H, W) -> (P, H, W): the mean over channels, or their sum by weights of their own."""
     if config.weights_over == "restorations":
         return residual.mean(1)
-    weights = _softmax(residual.mean((2, 3)), config, values=residual[0, 0].numel())
+    weights = _softmax(residual.mean((2, 3)), config, values=residual.shape[2:].numel())
     return torch.einsum("pc,pchw->phw", weights, residual)
 
 

@@ -100,7 +100,7 @@ def _plain(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor) -> Te
         for column in range(codes.shape[2]):
             logits, current = prior.logits(codes)[:, row, column], codes[:, row, column]  # R K, R
             exceeds = F.cross_entropy(logits, current, reduction="none") > thresholds
-            drawn = draw_codes(logits, noise[:, row, column, None])[:, 0]
+            drawn = draw_codes(logits, noise[:, row, column, None]).squeeze(1)
             codes[:, row, column] = torch.where(exceeds, drawn, current)
     return codes
 
@@ -110,7 +110,7 @@ def _jump_ahead(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor) 
 
     Replacing code i changes no logits at positions <= i, so what was found likely before i stays likely.
     """
-    shape, n = codes.shape, codes[0].numel()
+    shape, n = codes.shape, codes.shape[1:].numel()
     codes, noise = codes.reshape(-1, n).clone(), noise.reshape(-1, n)
     position = torch.arange(n, device=codes.device)
     open_from = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
@@ -123,7 +123,7 @@ def _jump_ahead(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor) 
         if not found.any():
             break
         rows, first = rows[found], exceeds[found].int().argmax(1)  # ties: argmax gives the first
-        codes[rows, first] = draw_codes(logits[found, first], noise[rows, first, None])[:, 0]
+        codes[rows, first] = draw_codes(logits[found, first], noise[rows, first, None]).squeeze(1)
         open_from[rows] = first + 1
     return codes.reshape(shape)
 
@@ -151,7 +151,7 @@ def _incremental(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor)
     own, thresholds, noise = codes.flatten(1), thresholds.repeat(B), noise.reshape(B * N, h * w)
     result = own[image]
     shared, owner = image.clone(), image[::N].clone()  # restoration -> row of the cache, and that row's image
-    member = torch.arange(0, B * N, N, device=codes.device)  # row of the cache -> one of its restorations
+    member = torch.zeros_like(owner)  # row of the cache -> one of its restorations; an image's own row needs none
     for i in range(h * w):
         logits = cache.logits[:, i]
         if len(owner) > B:
@@ -160,7 +160,7 @@ def _incremental(prior: Prior, codes: Tensor, thresholds: Tensor, noise: Tensor)
         rows = (nll[shared] > thresholds).nonzero()[:, 0]
         if not len(rows):
             continue
-        result[rows, i] = draw_codes(logits[shared[rows]], noise[rows, i, None])[:, 0]
+        result[rows, i] = draw_codes(logits[shared[rows]], noise[rows, i, None]).squeeze(1)
         if i + 1 < h * w and len(owner) < B + B * N:  # else each restoration has a row of its own
             shared, owner, member = _branch(cache, shared, owner, member, result[:, i], own[:, i], position=i)
     return result.reshape(B, N, h, w)
