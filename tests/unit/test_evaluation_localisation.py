@@ -1,5 +1,7 @@
 """AUPRO by hand and against Anomalib's; what has no area."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -24,13 +26,13 @@ def test_overlap_of_a_region_that_is_found_or_not(found):
 def test_overlap_by_looking_at_each_of_300_thresholds():
     draw = np.random.default_rng(3)
     masks = np.zeros((3, 16, 16), bool)
-    masks[0, 2:5, 3:9] = masks[1, 1:3, 1:3] = masks[1, 8:14, 4:15] = True  # two regions in the second, none in the third
+    masks[0, 2:5, 3:9] = masks[1, 1:3, 1:3] = masks[1, 8:14, 4:15] = True  # two regions in one, none in another
     heatmaps = draw.normal(size=masks.shape) + masks
     normal = sorted(heatmaps[~masks], reverse=True)
     regions = [heatmaps[0, 2:5, 3:9], heatmaps[1, 1:3, 1:3], heatmaps[1, 8:14, 4:15]]
     rates = [0.3 * i / 299 for i in range(300)]
     found = [np.mean([(region > normal[int(rate * len(normal))]).mean() for region in regions]) for rate in rates]
-    expected = sum((a + b) / 2 for a, b in zip(found, found[1:], strict=False)) / 299
+    expected = sum((a + b) / 2 for a, b in itertools.pairwise(found)) / 299
     assert per_region_overlap(heatmaps, masks) == pytest.approx(expected, rel=1e-9)
 
 
