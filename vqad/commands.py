@@ -22,7 +22,7 @@ from vqad.model import check_place, facts_of, load_model, model_card, save_model
 from vqad.prepare import fingerprints
 from vqad.show import overlay, regions
 from vqad.stream import Item, count_of, items_of
-from vqad_lib.data.decode import decode_mask
+from vqad_lib.data.decode import decode_mask, unmarked
 from vqad_lib.data.folder import list_images
 from vqad_lib.distributed.parallel import sum_over_processes
 from vqad_lib.distributed.process import barrier, joined
@@ -170,6 +170,9 @@ def evaluate(model: str, folder: str, *, out: str = "") -> None:
     if all(image.kind for image in left):
         raise VqadError(f"{folder}: the model was trained on all normal images; add some that it has not seen")
     masks = [decode_mask(image.mask, size)[0] if image.mask else np.zeros((size, size), np.uint8) for image in left]
+    empty = [at.mask for at, mask in zip(left, masks, strict=True) if at.kind and at.mask and not mask.any()]
+    for note in unmarked(empty):
+        print(f"note      {note}")
     table = evaluation_table(
         np.concatenate(scores),
         np.concatenate(heatmaps),

@@ -62,6 +62,15 @@ def test_folder_index_and_masks(tmp_path):
     assert prepare(folder_tree(tmp_path / "bare", masks=False), tmp_path / "cache").masks is None
 
 
+def test_an_anomalous_image_whose_mask_marks_nothing_is_told(tmp_path):
+    root, said = folder_tree(tmp_path / "mine"), "anomalous images all of whose pixels count as normal"
+    assert not any(said in note for note in prepare(root, tmp_path / "cache").notes)
+    for name, mark in (("y", 0), ("z", 0), ("w", 1)):
+        Image.new("L", (16, 16)).save(root / "abnormal" / f"{name}.png")
+        Image.new("L", (16, 16), mark).save(root / "masks" / f"{name}.png")
+    assert f"y.png and 1 more mark no pixel: {said}" in prepare(root, tmp_path / "cache").notes
+
+
 def test_folder_errors_name_the_file(tmp_path):
     root = folder_tree(tmp_path)
     Image.new("L", (16, 17)).save(root / "masks" / "x.png")

@@ -470,7 +470,13 @@ def test_evaluate_tells_kinds_apart_and_reads_masks(model, tmp_path, layout, cap
     rows = rows_of(tmp_path / "e.csv")
     assert [(row["kind"], row["images"]) for row in rows] == [("all", "6"), ("dent", "3"), ("hole", "3")]
     assert all(float(row["auroc"]) == 1 and float(row["pixel_auroc"]) > 0.9 for row in rows)
-    assert "dent" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "dent" in said
+    assert "mark" not in said
+    (empty,) = save_all(np.stack([0 * mask]), place, name="hole_")
+    empty.replace(path.with_name(f"{path.stem}_mask.png"))
+    commands.evaluate(str(model), str(tmp_path))
+    assert f"note      {path.stem}_mask.png marks no pixel: anomalous" in capsys.readouterr().out
 
 
 def test_evaluate_leaves_out_what_the_model_was_trained_on(model, detector, tmp_path, capsys, monkeypatch):

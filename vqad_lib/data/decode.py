@@ -81,6 +81,12 @@ def darkness(counts: np.ndarray) -> list[str]:
     ]
 
 
+def unmarked(masks: Sequence[Path]) -> list[str]:
+    """What is said of masks of anomalous images in which no pixel is anomalous."""
+    said = "marks no pixel" if len(masks) == 1 else f"and {len(masks) - 1} more mark no pixel"
+    return [f"{masks[0].name} {said}: anomalous images all of whose pixels count as normal"] if masks else []
+
+
 def decode_frame(path: Path, size_px: int, *, white: int = FULL_RANGE) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode one image of any usual mode and reduce it.
 

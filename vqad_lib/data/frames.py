@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from vqad_lib.data.decode import darkness, decode_frame, decode_mask, survey
+from vqad_lib.data.decode import darkness, decode_frame, decode_mask, survey, unmarked
 from vqad_lib.errors import VqadError
 from vqad_lib.files import atomic_folder, first_line, read_json, sha256_of, usable_cores, write_json
 from vqad_lib.progress import progress
@@ -73,20 +73,24 @@ class FrameSource:
         """Write frames, masks and index; what a person should know of the values."""
         n, workers, counts = len(self.records), usable_cores(), np.zeros(256, dtype=np.int64)
         whites, notes = survey([record.path for record in self.records], workers=workers)
+        empty: list[Path] = []
         tasks = map(joblib.delayed(_prepared), self.records, whites, [size_px] * n)
         prepared = joblib.Parallel(workers, prefer="threads", return_as="generator")(tasks)
         with (
             array_file(folder / "frames.npy", (n, 3, size_px, size_px)) as frames,
             array_file(folder / "masks.npy", (n, size_px, size_px)) as masks,
         ):
-            for frame, mask in progress(prepared, what="prepare frames", total=n, unit="image"):
+            shown = progress(prepared, what="prepare frames", total=n, unit="image")
+            for record, (frame, mask) in zip(self.records, shown, strict=True):
                 frames.write(frame.tobytes())
                 masks.write(mask.tobytes())
+                if record.label and record.mask_path and not mask.any():
+                    empty.append(record.mask_path)
                 counts += np.bincount(frame.ravel(), minlength=256)
         if not self.has_masks:
             (folder / "masks.npy").unlink()
         pd.DataFrame(self.records)[_COLUMNS].assign(kind="").to_parquet(folder / "index.parquet")
-        return notes + darkness(counts)
+        return notes + darkness(counts) + unmarked(empty)
 
 
 @dataclass(frozen=True)
