@@ -14,7 +14,7 @@ from vqad_lib.errors import VqadError
 from vqad_lib.experiment.run import RunInfo
 from vqad_lib.paper import reported
 from vqad_lib.reporting.answers import answers
-from vqad_lib.reporting.comparison import comparison_rows, difference_text, key_column, page_table
+from vqad_lib.reporting.comparison import comparison_rows, difference_text, heading, key_column, page_table
 from vqad_lib.reporting.report import build_report, page_template
 from vqad_lib.reporting.tables import beside_paper, beside_paper_shapes, load_table, save_table
 
@@ -278,6 +278,13 @@ def test_table_and_figure_of_one_name_are_one_section(run):
     assert page.ids.count("look") == 1
     assert "Look 02" in page.text
     assert "Passes" in page.text
+
+
+@pytest.mark.parametrize(
+    ("column", "said"), [("k", "k"), ("auroc_mean", "AUROC"), ("seconds_per_image", "Seconds per image")]
+)
+def test_headings_are_for_people(column, said):
+    assert heading(column) == said
 
 
 def test_what_is_compared_comes_before_details():

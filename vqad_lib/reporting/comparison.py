@@ -29,6 +29,7 @@ PAPERS_GROUP, HELD_OUT_GROUP = "the paper's metrics", "held-out selection"
 SEEDS_GROUP = "mean ± sd over training seeds"
 _RATIOS = ("seconds_per_image", "height", "width", "channels")
 _HEADINGS = {
+    "k": "k",  # of eq. 11, where K is the number of codes
     "threshold_nats": "λ (nats)",
     "threshold_percentile": "λ percentile",
     "held_out_percentile": "λ percentile, held-out",
