@@ -49,9 +49,19 @@ def add_verbs(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> int | None:
     from vqad import commands
+    from vqad_lib.errors import VqadError, printable
 
     options = {key: value for key, value in vars(arguments).items() if key not in ("command", "verb")}
-    return getattr(commands, arguments.verb)(**options)
+    try:
+        return getattr(commands, arguments.verb)(**options)
+    except PermissionError as error:
+        place = printable(str(error.filename))
+        raise VqadError(f"{place}: {error.strerror}; give yourself access, or leave it out") from error
+    except KeyboardInterrupt:
+        if arguments.verb == "fit":
+            raise
+        print("stopped; no table is written, the same command begins anew", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

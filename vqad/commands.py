@@ -50,7 +50,9 @@ def fit(folders: list[str], out: str, **settings) -> None:
     check_place(Path(out))
     paths, notes = [], []
     for folder in map(Path, folders):
-        listing = list_images(_normal_part(folder))
+        listing = list_images(part := _normal_part(folder))
+        if Path(out).resolve().is_relative_to(part.resolve()):
+            raise VqadError(f"{out} lies among the images of {part}, and would be taken for some; give another --out")
         paths += listing.images
         notes.append(listing.note())
         print(f"images    {listing.note()}")
@@ -97,25 +99,30 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
         out: a CSV file, or Parquet by its ending; columns are `COLUMNS`. `regions` holds a JSON list of boxes in px of
             the original image: left, top, right, bottom, area and highest value of each connected part of the heatmap
             that exceeds what the allowed share of normal images reaches anywhere.
-        heatmaps: a folder for overlays as PNG; "" for none.
+        heatmaps: a folder for overlays as PNG, whose images are not scored themselves; "" for none.
         skip_bad: do not count images that cannot be read as a failure.
 
     Returns:
         The exit status: 1 if an image could not be read.
 
     Raises:
-        VqadError: as `load_model`, `items_of` and `atomic_path`.
+        VqadError: as `load_model`, `items_of` and `atomic_path`; several processes are given a list on standard input.
     """
+    _check_table(out)
     with joined() as me:
+        if me.size > 1 and "-" in sources:
+            raise VqadError("several processes cannot share a list on standard input; name files, folders or patterns")
         detector, counts = load_model(Path(model)), dict.fromkeys(("normal", "abnormal", "unreadable"), 0)
         table_at = Path(out) if Path(out).suffix != ".parquet" else Path(out).with_name(f".{Path(out).name}.part.csv")
         parts = [table_at if me.size == 1 else Path(f"{out}.{rank}.csv") for rank in range(me.size)]
         with atomic_path(parts[me.rank]) as place, open(place, "w", newline="", encoding="utf-8") as handle:
             table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
             table.writeheader()
-            items = items_of(sources, settings=detector.settings_, rank=me.rank, of=me.size)
-            shown = progress(items, what="score", total=count_of(sources, rank=me.rank, of=me.size), unit="image")
-            for row in _rows(detector, shown, Path(heatmaps) if heatmaps else None):
+            folder = Path(heatmaps) if heatmaps else None
+            shared = {"rank": me.rank, "of": me.size, "without": folder}
+            items = items_of(sources, settings=detector.settings_, **shared)
+            shown = progress(items, what="score", total=count_of(sources, **shared), unit="image")
+            for row in _rows(detector, shown, folder):
                 table.writerow(row)
                 counts[row["decision"]] += 1
             totals = sum_over_processes(torch.tensor(list(counts.values()), device=me.device)).tolist()
@@ -145,6 +152,8 @@ def evaluate(model: str, folder: str, *, out: str = "") -> None:
         VqadError: as `load_model` and `labelled_images`; an image or a mask cannot be decoded; it was trained on all
             normal ones.
     """
+    if out:
+        _check_table(out)
     detector, images = load_model(Path(model)), labelled_images(Path(folder))
     size = detector.settings_.image_size_px
     items = progress(
@@ -195,6 +204,12 @@ def info(model: str) -> None:
     print(model_card(facts_of(Path(model))))
 
 
+def _check_table(out: str) -> None:
+    """Refuse at once what would be found at the end not to be a place for a file."""
+    if not Path(out).name or Path(out).is_dir():
+        raise VqadError(f"--out must be the name of a file, got {out or 'nothing'}")
+
+
 def _batches(items: Iterator) -> Iterator[list]:
     while batch := list(islice(items, _BATCH)):
         yield batch
@@ -204,14 +219,14 @@ def _rows(detector: VQAnomalyDetector, items: Iterator[Item], folder: Path | Non
     """A row of the table for each image; overlays go into the folder."""
     for batch in _batches(items):
         readable = [item for item in batch if item.pixels is not None]
-        found = {}
+        found = iter(())
         if readable:
             scores, heatmaps = detector.scores_and_heatmaps(torch.from_numpy(np.stack([i.pixels for i in readable])))
-            found = {item.name: each for item, *each in zip(readable, scores, heatmaps, strict=True)}
+            found = zip(scores, heatmaps, strict=True)
         for item in batch:
             row = {"path": item.name, "threshold": detector.threshold_}
-            if item.name in found:
-                value, heatmap = found[item.name]
+            if item.pixels is not None:
+                value, heatmap = next(found)
                 boxes = regions(heatmap, detector.hot_, item.size)
                 row |= {"score": float(value), "decision": "abnormal" if value >= detector.threshold_ else "normal"}
                 row |= {"hot_area": float((heatmap >= detector.hot_).mean()), "regions": json.dumps(boxes)}
@@ -227,7 +242,8 @@ def _rows(detector: VQAnomalyDetector, items: Iterator[Item], folder: Path | Non
 def _place_of(name: str, folder: Path) -> Path:
     """Where the overlay of an image goes: its own path below the folder, with .png behind it."""
     parts = ["up" if part == ".." else part for part in f"{name}.png".split("/") if part not in ("", ".")]
-    short = [part if len(part.encode()) < 250 else f"{part[:60]}~{zlib.crc32(part.encode())}.png" for part in parts]
+    # 255 bytes are a name's limit, and a working name is longer than the name (`atomic_path`)
+    short = [part if len(part.encode()) < 230 else f"{part[:50]}~{zlib.crc32(part.encode())}.png" for part in parts]
     return folder.joinpath(*short)
 
 
@@ -249,7 +265,7 @@ def _to_parquet(table: Path, out: Path) -> None:
     texts = dict.fromkeys(("path", "decision", "regions", "trouble"), pyarrow.string())
     types = {name: texts.get(name, pyarrow.float64()) for name in COLUMNS}
     options = {
-        "convert_options": pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+        "convert_options": pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
         "parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True),
     }
     with ExitStack() as files:

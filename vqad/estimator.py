@@ -279,6 +279,8 @@ class VQAnomalyDetector(OutlierMixin, BaseEstimator):
             yield self.calibration_.heatmaps(self._signals(batch), self.mixture_)
 
     def _squeezed(self, X: Sequence | NDArray) -> Tensor:
+        if not len(X):
+            raise ValueError("X is empty: a detector takes one image at the least")
         return squeezed(X, self.settings_.image_size_px, white=self.settings_.white)
 
     @property

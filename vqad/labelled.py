@@ -17,7 +17,7 @@ def labelled_images(folder: Path) -> list[Labelled]:
     """The images of a folder, normal ones first: `normal/`, `abnormal/` and masks (`data.folder`), or as MVTec AD.
 
     A kind is the subfolder of an abnormal image; where it lies in none, the word that its name begins with, if all
-    kinds found so have two images at least.
+    such words have two images at least.
 
     Raises:
         VqadError: the folder has neither layout, or lacks a class; see `read_folder` too.
@@ -35,10 +35,9 @@ def _own(folder: Path) -> list[Labelled]:
             f"{folder} holds neither normal/ and abnormal/, nor test/good/ and test/<kind>/; sort the images so"
         )
     records = read_folder(folder).records
-    kinds = {record.path: _kind(record.path, record.image_id) for record in records if record.label}
-    if min(Counter(kinds.values()).values()) < 2:
-        kinds = dict.fromkeys(kinds, "abnormal")
-    return [Labelled(record.path, kinds.get(record.path, ""), record.mask_path) for record in records]
+    abnormal = [record for record in records if record.label]
+    kinds = dict(zip(abnormal, _kinds([(record.path, record.image_id) for record in abnormal]), strict=True))
+    return [Labelled(record.path, kinds.get(record, ""), record.mask_path) for record in records]
 
 
 def kinds_of(frames: FrameSet) -> NDArray[np.str_]:
@@ -46,10 +45,15 @@ def kinds_of(frames: FrameSet) -> NDArray[np.str_]:
     index = frames.index
     known = index["kind"].where(index["kind"] != "", "abnormal")
     if frames.paths and frames.dataset in ("folder", "mvtec_ad"):
-        known = [_kind(path, image_id) for path, image_id in zip(frames.paths, index["image_id"], strict=True)]
+        images = zip(frames.paths, index["image_id"], index["label"], strict=True)
+        known.loc[index["label"] == 1] = _kinds([(path, image_id) for path, image_id, label in images if label])
     return np.where(index["label"] == 1, known, "").astype(str)
 
 
-def _kind(path: Path, image_id: str) -> str:
-    inner = image_id.split("/")[1:-1]
-    return inner[0] if inner else (re.match(r"[^\W\d_]*", path.stem)[0] or "abnormal")
+def _kinds(images: list[tuple[Path, str]]) -> list[str]:
+    """The kinds of abnormal images, by path and image_id: see `labelled_images`."""
+    inner = [image_id.split("/")[1:-1] for _, image_id in images]
+    words = [re.match(r"[^\W\d_]*", path.stem)[0] or "abnormal" for path, _ in images]
+    often = Counter(word for word, folders in zip(words, inner, strict=True) if not folders)
+    told = min(often.values(), default=2) > 1
+    return [folders[0] if folders else word if told else "abnormal" for word, folders in zip(words, inner, strict=True)]

@@ -25,7 +25,7 @@ from vqad.estimator import VQAnomalyDetector
 from vqad.local import SIGNALS, Calibration
 from vqad.perceptual import NONE, FeatureCodes
 from vqad.segmenter import Segmenter
-from vqad.settings import settings_from
+from vqad.settings import PARAMETERS, settings_from
 from vqad.show import overlay
 from vqad_lib.distributed.process import process
 from vqad_lib.errors import VqadError
@@ -69,7 +69,7 @@ def save_model(detector: VQAnomalyDetector, folder: Path, *, data: str, images: 
         write_json(made / "settings.json", facts | {"sha256": _digest(facts)})
         write_text(made / "MODEL_CARD.md", model_card(facts))
         (made / "examples").mkdir()
-        for number, (image, heatmap) in enumerate(zip(*detector.examples_, strict=True), start=1):
+        for number, (image, heatmap) in enumerate(zip(*getattr(detector, "examples_", ([], [])), strict=True), start=1):
             pair = (np.zeros_like(heatmap), heatmap)  # as it is, and with its heatmap
             sides = [overlay(image, shown, detector.hot_, image.shape[:0:-1]) for shown in pair]
             Image.fromarray(np.hstack([np.asarray(side) for side in sides])).save(made / "examples" / f"{number}.png")
@@ -89,6 +89,8 @@ def check_place(folder: Path) -> None:
         VqadError: naming the folder.
     """
     folder = Path(folder)
+    if not folder.name:
+        raise VqadError(f"--out must be the name of a folder, got {folder}")
     if folder.exists() and not (folder.is_dir() and (is_model(folder) or not any(folder.iterdir()))):
         raise VqadError(f"{folder} is there and is no model; give another --out")
 
@@ -124,7 +126,7 @@ def _digest(facts: dict) -> str:
 
 
 def load_model(folder: Path, *, device: str | None = None) -> VQAnomalyDetector:
-    """A fitted detector, as `save_model` wrote it.
+    """A fitted detector, as `save_model` wrote it; of its parameters `minutes`, `epochs` and `folder` are not kept.
 
     Raises:
         VqadError: as `facts_of`.
@@ -147,7 +149,8 @@ def load_model(folder: Path, *, device: str | None = None) -> VQAnomalyDetector:
     for name in ("autoencoder", "segmenter"):  # as `fit` has them: the same rounding
         parts[name].to(memory_format=torch.channels_last)
     parts.to(torch.device(device) if device else process().device).eval().requires_grad_(False)
-    detector = VQAnomalyDetector(image_size_px=size, codebook_size=K, perceptual=settings.perceptual, device=device)
+    parameters = {name: getattr(settings, name) for name in PARAMETERS} | {"codebook_size": K, "device": device}
+    detector = VQAnomalyDetector(channels=settings.autoencoder.channels, **parameters)
     detector.settings_ = settings
     detector.features_ = None
     for name, part in parts.items():

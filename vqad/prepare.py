@@ -41,7 +41,7 @@ def squeezed(X: Sequence | NDArray, size_px: int, *, white: int = FULL_RANGE) ->
 
 def are_paths(X: Sequence | NDArray) -> bool:
     """Whether these are paths of images, and not images."""
-    return len(X) > 0 and isinstance(X[0], str | Path)
+    return isinstance(next(iter(X), None), str | Path)
 
 
 def fingerprints(images: Iterable[Tensor | NDArray]) -> list[str]:

@@ -21,7 +21,7 @@ from vqad_lib.config import (
 from vqad_lib.errors import VqadError
 from vqad_lib.files import first_line, read_yaml
 
-_PARAMETERS = ("image_size_px", "normalise", "flips", "defects", "perceptual", "false_alarms", "seed")
+PARAMETERS = ("image_size_px", "normalise", "flips", "defects", "perceptual", "false_alarms", "seed")
 
 
 class Settings(Section):
@@ -82,7 +82,7 @@ def settings_for(detector: Any) -> Settings:
         if (value := getattr(detector, key)) is not None and not 0 < value < math.inf:
             raise VqadError(f"{key} must be a number above 0, got {value}")
     content, channels = read_yaml(Path(__file__).with_name("settings.yaml")), list(detector.channels)
-    content |= {key: getattr(detector, key) for key in _PARAMETERS}
+    content |= {key: getattr(detector, key) for key in PARAMETERS}
     content["autoencoder"] |= {"channels": channels, "codebook_size": detector.codebook_size}
     content["perceptual"] = Path(detector.perceptual).name  # where a file lies is nobody else's business
     content["autoencoder"]["norm_groups"] = math.gcd(8, *channels)

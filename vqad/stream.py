@@ -31,17 +31,23 @@ class Item(NamedTuple):
     trouble: str = ""
 
 
-def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: int = 1) -> Iterator[Item]:
+def items_of(
+    sources: Iterable[str], *, settings: Settings, rank: int = 0, of: int = 1, without: Path | None = None
+) -> Iterator[Item]:
     """Every `of`-th image, from number `rank` on, decoded by all cores a little ahead of who asks.
 
     Args:
         sources: files, folders (subfolders included, in the order of names), patterns such as `*.png`, videos, or "-"
             for a list of these on standard input, a line each.
+        without: a folder below those that is passed over.
+
+    What lies below a folder and cannot be read, a folder that cannot be listed or is a link included, is an item with
+    trouble, and so is a video that cannot be decoded, or not without PyAV.
 
     Raises:
-        VqadError: a source is not there; a video needs PyAV and it is not installed.
+        VqadError: a source is not there.
     """
-    mine = itertools.islice(_images(sources), rank, None, of)
+    mine = itertools.islice(_images(sources, without), rank, None, of)
     waiting, cores = deque(), usable_cores()
     with ThreadPoolExecutor(cores) as pool:
         for name, image in mine:
@@ -52,21 +58,21 @@ def items_of(sources: Iterable[str], *, settings: Settings, rank: int = 0, of: i
             yield waiting.popleft().result()
 
 
-def count_of(sources: Iterable[str], *, rank: int = 0, of: int = 1) -> int | None:
+def count_of(sources: Iterable[str], *, rank: int = 0, of: int = 1, without: Path | None = None) -> int | None:
     """How many items those will be, if names tell: not of a list on standard input, nor of videos."""
     n, sources = 0, list(sources)
     if "-" in sources:
         return None
-    for _, path in _places(sources):  # one by one, for there may be a million
-        if _is_video(path):
+    for _, path in _places(sources, without):  # one by one, for there may be a million
+        if isinstance(path, Path) and _is_video(path):
             return None
         n += 1
     return len(range(rank, n, of))
 
 
-def _images(sources: Iterable[str]) -> Iterator[tuple[str, Path | np.ndarray]]:
-    for name, path in _places(sources):
-        if _is_video(path):
+def _images(sources: Iterable[str], without: Path | None) -> Iterator[tuple[str, Path | np.ndarray | VqadError]]:
+    for name, path in _places(sources, without):
+        if isinstance(path, Path) and _is_video(path):
             yield from _frames(path)
         else:
             yield name, path
@@ -76,9 +82,11 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS and os.path.isfile(path)
 
 
-def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> Item:
+def _decoded(name: str, image: Path | np.ndarray | VqadError, size_px: int, white: int) -> Item:
     name = printable(name)
     try:
+        if isinstance(image, VqadError):
+            raise image
         if isinstance(image, np.ndarray):
             return Item(name, reduced(image, size_px), image.shape[1::-1])
         return Item(name, *decode_frame(image, size_px, white=white))
@@ -86,36 +94,60 @@ def _decoded(name: str, image: Path | np.ndarray, size_px: int, white: int) -> I
         return Item(name, None, (0, 0), str(error))
 
 
-def _places(sources: Iterable[str], *, listed: bool = False) -> Iterator[tuple[str, Path]]:
-    """Names and files; one that is `listed` and not there is found to be so when it is decoded."""
+def _places(
+    sources: Iterable[str], without: Path | None = None, *, listed: bool = False
+) -> Iterator[tuple[str, Path | VqadError]]:
+    """Names and files, or why there is none; that one which is `listed` is not there is found when it is decoded."""
     for source in sources:
         path = Path(source)
-        if source == "-":
-            yield from _places((line.rstrip("\n") for line in sys.stdin if line.strip()), listed=True)
+        if source == "-" and not listed:
+            if hasattr(sys.stdin, "reconfigure"):  # names need not be UTF-8
+                sys.stdin.reconfigure(errors="surrogateescape")
+            yield from _places((line.rstrip("\n") for line in sys.stdin if line.strip()), without, listed=True)
         elif os.path.isdir(source):
-            yield from ((str(found), found) for found in _below(path))
-        elif listed or os.path.exists(source):
+            yield from ((str(found), trouble or found) for found, trouble in _below(path, without))
+        elif os.path.exists(source):
             yield source, path
         elif matches := sorted(glob.glob(source, recursive=True)):
-            yield from _places(matches)
+            if "**" in source:  # which fits folders, and what lies in them too
+                matches = [match for match in matches if not os.path.isdir(match)]
+            yield from _places(matches, without)
+        elif listed:
+            yield source, path
         else:
             raise VqadError(f"{source} is neither a file, nor a folder, nor a pattern that fits any")
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(names) if is_image_name(name))
+def _below(folder: Path, without: Path | None) -> Iterator[tuple[Path, VqadError | None]]:
+    closed, passed_over = [], without and without.resolve()
+    for place, folders, names in os.walk(folder, onerror=closed.append):
+        yield from _not_listed(closed)
+        seen = [Path(place, name) for name in sorted(folders) if not name.startswith(".")]
+        for path in filter(os.path.islink, seen):
+            yield path, VqadError(f"{path} is a link to a folder, and not followed; give that folder too")
+        below = (path for path in seen if not path.is_symlink() and path.resolve() != passed_over)
+        folders[:] = [path.name for path in below]
+        for name in sorted(names):
+            if is_image_name(name) or Path(name).suffix.lower() in VIDEOS:
+                yield Path(place, name), None
+    yield from _not_listed(closed)
 
 
-def _frames(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _not_listed(closed: list[OSError]) -> Iterator[tuple[Path, VqadError]]:
+    while closed:
+        error = closed.pop(0)
+        yield Path(error.filename), VqadError(f"cannot list {error.filename}: {error.strerror}; make it readable")
+
+
+def _frames(path: Path) -> Iterator[tuple[str, np.ndarray | VqadError]]:
     try:
         import av
-    except ImportError as error:
-        raise VqadError(f"{path} is a video, which takes PyAV: pip install av") from error
+    except ImportError:
+        yield str(path), VqadError(f"{path} is a video, which takes PyAV: pip install av")
+        return
     try:
         with av.open(str(path)) as video:
             for number, frame in enumerate(video.decode(video=0)):
                 yield f"{path}#{number}", frame.to_ndarray(format="rgb24")
     except av.FFmpegError as error:
-        raise VqadError(f"cannot decode {path}: {error}; replace or remove the file") from error
+        yield str(path), VqadError(f"cannot decode {path}: {error}; replace or remove the file")

@@ -1,10 +1,13 @@
 """A detector for a person's own images: fitted to normal ones alone, kept in a folder, asked from the command line."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
+import types
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
+import vqad.__main__
 from benchmarks import streaming_memory
 from vqad import commands, estimator, own_images
 from vqad.estimator import VQAnomalyDetector
@@ -31,6 +35,7 @@ from vqad.settings import settings_for
 from vqad.show import overlay, regions
 from vqad.stream import count_of, items_of
 from vqad_lib.data.defects import FAMILIES, pseudo_defects
+from vqad_lib.distributed.process import Process
 from vqad_lib.errors import VqadError
 from vqad_lib.experiment.run import RunInfo
 from vqad_lib.files import usable_cores
@@ -401,11 +406,12 @@ def test_sources_are_files_patterns_folders_and_lists(tmp_path, monkeypatch):
 
 def test_how_many_there_will_be_is_known_where_names_tell(tmp_path):
     paths = [str(path) for path in save_all(pictures(5, seed=0), tmp_path)]
-    (tmp_path / "clip.mp4").write_bytes(b"")
     sources = [str(tmp_path), paths[0]]
     assert [count_of(sources, rank=rank, of=2) for rank in range(2)] == [3, 3]
     assert count_of([str(tmp_path / "*.png")]) == 5
     assert count_of(["-", paths[0]]) is None
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    assert count_of([str(tmp_path)]) is None
     assert count_of([paths[0], str(tmp_path / "clip.mp4")]) is None
 
 
@@ -423,7 +429,7 @@ def test_counting_keeps_nothing_of_an_image(monkeypatch):
             most = max(most, len(alive))
             yield name, Path(f"{number}.png")
 
-    monkeypatch.setattr("vqad.stream._places", lambda _sources: many())
+    monkeypatch.setattr("vqad.stream._places", lambda *_of: many())
     assert count_of(["a folder"]) == 2_000
     assert most < 10
 
@@ -633,3 +639,174 @@ def test_own_images_have_results_of_their_own(tmp_path, monkeypatch):
     ):
         judged = own_images.own_images(tmp_path, given | {"perceptual": perceptual}, minutes=2.0, flips=True)
         assert judged.name == name
+
+
+def test_what_below_a_folder_cannot_be_scored_is_a_row(model, tmp_path, monkeypatch, capsys):
+    """A folder that cannot be listed or is a link, a video without PyAV or damaged: told, counted, and nothing lost."""
+    save_all(pictures(2, seed=7), tmp_path / "in")
+    save_all(pictures(2, seed=8), tmp_path / "elsewhere")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "v.mp4").write_bytes(b"no video")
+    (tmp_path / "in" / "closed").mkdir()
+    listed = os.scandir
+
+    def scandir(place):
+        if str(place).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert commands.score(str(model), [str(tmp_path / "in")], str(tmp_path / "s.csv")) == 1
+    rows = {Path(row["path"]).name: row for row in rows_of(tmp_path / "s.csv")}
+    assert sorted(rows) == ["closed", "i000.png", "i001.png", "link", "v.mp4"]
+    assert "takes PyAV: pip install av" in rows["v.mp4"]["trouble"]
+    assert "link to a folder, and not followed; give that folder too" in rows["link"]["trouble"]
+    assert "cannot list" in rows["closed"]["trouble"]
+    assert ", 3 unreadable" in capsys.readouterr().out
+
+    class Damaged(types.ModuleType):
+        FFmpegError = OSError
+
+        @staticmethod
+        def open(_path):
+            raise OSError("moov atom not found")
+
+    monkeypatch.setitem(sys.modules, "av", Damaged("av"))
+    assert commands.score(str(model), [str(tmp_path / "in" / "v.mp4")], str(tmp_path / "s.csv"), skip_bad=True) == 0
+    assert "v.mp4: moov atom not found; replace" in rows_of(tmp_path / "s.csv")[0]["trouble"]
+
+
+def test_overlays_are_not_scored_and_long_names_have_room(model, tmp_path):
+    long = "x" * 241
+    save_all(pictures(1, seed=7), tmp_path, name=long[4:])
+    for _ in range(2):
+        commands.score(str(model), [str(tmp_path)], str(tmp_path / "s.csv"), heatmaps=str(tmp_path / "heatmaps"))
+        assert len(rows_of(tmp_path / "s.csv")) == 1
+    assert len(list((tmp_path / "heatmaps").rglob("*.png"))) == 1
+
+
+def test_images_of_one_name_keep_their_own_scores(model, tmp_path):
+    r"""A line feed in a name is shown as \n, which another name may hold."""
+    first, second = save_all(pictures(1, seed=7), tmp_path) + save_all(
+        pictures(1, seed=2, spot=True), tmp_path, name="j"
+    )
+    first, second = first.rename(tmp_path / "x\n.png"), second.rename(tmp_path / r"x\n.png")
+    commands.score(str(model), [str(first), str(second)], str(tmp_path / "s.csv"))
+    rows = rows_of(tmp_path / "s.csv")
+    assert rows[0]["path"] == rows[1]["path"]
+    assert rows[0]["score"] != rows[1]["score"]
+
+
+@pytest.mark.parametrize("out", [".", "", "folder"])
+def test_where_no_table_can_go_is_told_at_once(model, tmp_path, monkeypatch, out):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "load_model", lambda _path: pytest.fail("it went on"))
+    with pytest.raises(VqadError, match="--out must be the name of a file, got"):
+        commands.score(str(model), ["."], out)
+    if out:
+        with pytest.raises(VqadError, match="--out must be the name of a file, got"):
+            commands.evaluate(str(model), ".", out=out)
+
+
+def test_several_processes_share_no_standard_input(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "joined", lambda: contextlib.nullcontext(Process(rank=1, size=2)))
+    with pytest.raises(VqadError, match="several processes cannot share a list on standard input; name files"):
+        commands.score(str(model), ["-"], str(tmp_path / "s.csv"))
+
+
+def test_patterns_meet_each_image_once(tmp_path, monkeypatch):
+    save_all(pictures(2, seed=0), tmp_path / "a")
+    save_all(pictures(2, seed=0), tmp_path / "a" / "b" / "c")
+    every = sorted(str(path) for path in tmp_path.rglob("*.png"))
+    for pattern in ("**", "**/*", "**/*.png", "*"):
+        names = [item.name for item in items_of([str(tmp_path / pattern)], settings=EIGHT)]
+        assert sorted(names) == every, pattern
+    monkeypatch.setattr(sys, "stdin", [f"{tmp_path}/**/*.png\n"])
+    assert sorted(item.name for item in items_of(["-"], settings=EIGHT)) == every
+
+
+def test_names_on_standard_input_need_not_be_utf_8(tmp_path, monkeypatch):
+    (path,) = save_all(pictures(1, seed=0), tmp_path)
+    odd = os.fsencode(tmp_path) + b"/\xff.png"
+    os.rename(path, odd)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(odd + b"\n"), encoding="utf-8", errors="strict"))
+    (item,) = items_of(["-"], settings=EIGHT)
+    assert (item.trouble, item.name) == ("", f"{tmp_path}/\\udcff.png")
+
+
+def test_a_file_called_na_has_its_name_in_parquet(model, tmp_path):
+    (path,) = save_all(pictures(1, seed=7), tmp_path)
+    path.rename(tmp_path / "NA")
+    commands.score(str(model), [str(tmp_path / "NA")], str(tmp_path / "s.parquet"))
+    assert pd.read_parquet(tmp_path / "s.parquet")["path"].tolist() == [str(tmp_path / "NA")]
+
+
+def test_a_model_among_its_images_is_refused(tmp_path):
+    save_all(pictures(24, seed=0), tmp_path / "images")
+    with pytest.raises(VqadError, match="lies among the images of"):
+        commands.fit([str(tmp_path / "images")], str(tmp_path / "images" / "model"), **SMALL)
+    with pytest.raises(VqadError, match=r"--out must be the name of a folder, got \."):
+        commands.fit([str(tmp_path / "images")], ".", **SMALL)
+
+
+def test_a_loaded_model_is_the_estimator_that_was_saved(detector, model, tmp_path):
+    loaded, given = load_model(model), detector.get_params()
+    kept = {key: value for key, value in loaded.get_params().items() if key not in ("minutes", "epochs", "folder")}
+    assert {key: given[key] for key in kept} | {"device": None} == kept | {"channels": given["channels"]}
+    assert tuple(kept["channels"]) == tuple(given["channels"])
+    save_model(loaded, tmp_path / "again", data="", images=1)
+    shown = pictures(3, seed=5)
+    np.testing.assert_array_equal(load_model(tmp_path / "again").score_samples(shown), loaded.score_samples(shown))
+
+
+def test_a_series_is_a_sequence_and_nothing_is_refused(detector, tmp_path):
+    paths = [str(path) for path in save_all(pictures(2, seed=7), tmp_path)]
+    np.testing.assert_array_equal(detector.predict(pd.Series(paths, index=[5, 9])), detector.predict(paths))
+    with pytest.raises(ValueError, match="X is empty"):
+        detector.predict(np.zeros((0, 8, 8), np.uint8))
+
+
+def test_kinds_of_folders_stand_for_themselves(tmp_path):
+    save_all(pictures(2, seed=1), tmp_path / "normal")
+    save_all(pictures(3, seed=2), tmp_path / "abnormal" / "scratch")
+    save_all(pictures(1, seed=3), tmp_path / "abnormal" / "hole")
+    save_all(pictures(1, seed=4), tmp_path / "abnormal", name="dent_")
+    kinds = [image.kind for image in labelled_images(tmp_path)]
+    assert kinds == ["", "", "abnormal", "hole", "scratch", "scratch", "scratch"]
+
+
+def test_masks_of_mvtec_lie_where_their_images_do(tmp_path):
+    save_all(pictures(2, seed=1), tmp_path / "test" / "good")
+    for camera in ("one", "two"):
+        save_all(pictures(2, seed=2), tmp_path / "test" / "dent" / camera)
+    save_all(pictures(2, seed=3), tmp_path / "ground_truth" / "dent")
+    with pytest.raises(VqadError, match="has no mask in"):
+        labelled_images(tmp_path)
+    for camera in ("one", "two"):
+        save_all(pictures(2, seed=3), tmp_path / "ground_truth" / "dent" / camera)
+    found = {image.path.parent.name: image.mask.parent.name for image in labelled_images(tmp_path) if image.kind}
+    assert found == {"one": "one", "two": "two"}
+
+
+@pytest.mark.parametrize("verb", ["score", "fit"])
+def test_what_is_stopped_says_what_is_left(monkeypatch, capsys, verb):
+    def stopped(*_of, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, verb, stopped)
+    monkeypatch.setattr(sys, "argv", ["vqad", verb, "a", "b", "--out", "c"])
+    assert vqad.__main__.main() == 130
+    goes_on = "the same command goes on from here" in capsys.readouterr().err
+    assert goes_on == (verb == "fit")
+
+
+def test_a_folder_without_access_is_one_line(monkeypatch, capsys):
+    def closed(*_of, **_options):
+        raise PermissionError(13, "Permission denied", "my\nfolder")
+
+    monkeypatch.setattr(commands, "fit", closed)
+    monkeypatch.setattr(sys, "argv", ["vqad", "fit", "a", "--out", "c"])
+    assert vqad.__main__.main() == 1
+    assert capsys.readouterr().err == "error: my\\nfolder: Permission denied; give yourself access, or leave it out\n"

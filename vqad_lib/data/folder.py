@@ -35,7 +35,8 @@ class Listing:
     def note(self) -> str:
         """What a person is told, for example "normal: 12 images; left out: 1 hidden (.x)"."""
         reasons = [f"{len(paths)} {why} ({_some(paths, self.folder)})" for why, paths in sorted(self.left_out.items())]
-        return f"{self.folder.name}: {len(self.images)} images" + "; left out: " * bool(reasons) + ", ".join(reasons)
+        said = f"{printable(self.folder.name)}: {len(self.images)} images"
+        return said + "; left out: " * bool(reasons) + ", ".join(reasons)
 
 
 def is_folder(folder: Path) -> bool:

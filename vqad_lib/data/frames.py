@@ -71,9 +71,8 @@ class FrameSource:
 
     def store(self, folder: Path, size_px: int) -> list[str]:
         """Write frames, masks and index; what a person should know of the values."""
-        n, workers, counts = len(self.records), usable_cores(), np.zeros(256, dtype=np.int64)
+        n, workers, counts, empty = len(self.records), usable_cores(), np.zeros(256, dtype=np.int64), []
         whites, notes = survey([record.path for record in self.records], workers=workers)
-        empty: list[Path] = []
         tasks = map(joblib.delayed(_prepared), self.records, whites, [size_px] * n)
         prepared = joblib.Parallel(workers, prefer="threads", return_as="generator")(tasks)
         with (
@@ -84,8 +83,7 @@ class FrameSource:
             for record, (frame, mask) in zip(self.records, shown, strict=True):
                 frames.write(frame.tobytes())
                 masks.write(mask.tobytes())
-                if record.label and record.mask_path and not mask.any():
-                    empty.append(record.mask_path)
+                empty += [record.mask_path] if record.label and record.mask_path and not mask.any() else []
                 counts += np.bincount(frame.ravel(), minlength=256)
         if not self.has_masks:
             (folder / "masks.npy").unlink()

@@ -52,10 +52,11 @@ def tested_images(root: Path) -> list[Labelled]:
     found = []
     for place in sorted(path for path in (root / "test").iterdir() if path.is_dir()):
         kind, truth = "" if place.name.lower() in GOOD else place.name, root / "ground_truth" / place.name
-        masks = {path.stem.removesuffix("_mask"): path for path in truth.glob("*")} if kind else {}
-        found += [Labelled(path, kind, masks.get(path.stem)) for path in list_images(place).images]
+        below = truth.rglob("[!.]*.*") if kind else ()
+        masks = {place / path.relative_to(truth).parent / path.stem.removesuffix("_mask"): path for path in below}
+        found += [Labelled(path, kind, masks.get(path.with_suffix(""))) for path in list_images(place).images]
     bare = [image for image in found if image.kind and not image.mask]
-    if bare and any(image.mask for image in found):
+    if bare and any((root / "ground_truth").rglob("[!.]*.*")):
         truth = root / "ground_truth" / bare[0].kind
         raise VqadError(f"{bare[0].path} has no mask in {truth}; add it, or remove all masks")
     return found
