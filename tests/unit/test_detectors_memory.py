@@ -34,6 +34,15 @@ def test_a_piece_that_does_not_fit_is_halved_and_what_was_done_stays(error: Exce
     assert tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
 
 
+def test_the_last_piece_is_halved_from_what_it_is() -> None:
+    found, tried = in_order(7, 4, 2, MemoryError())
+    assert (found, tried) == (list(range(7)), [4, 2, 2, 2, 1])
+    found, tried = in_order(3, 8, 1, MemoryError())
+    assert (found, tried) == (list(range(3)), [3, 1, 1, 1])
+    found, tried = in_order(2, 2, 1, MemoryError())
+    assert (found, tried) == ([0, 1], [2, 1, 1]), "two that do not fit are tried one by one"
+
+
 def test_one_item_that_does_not_fit_is_one_clear_line() -> None:
     with pytest.raises(VqadError, match=r"^out of memory with a single one of the rows: .*n_restorations.*memory$"):
         in_order(4, 4, 0, MemoryError())

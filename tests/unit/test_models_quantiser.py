@@ -182,6 +182,23 @@ def test_dead_codes_restart_on_the_batch_with_fresh_averages(update: str) -> Non
     torch.testing.assert_close(quantiser.codebook.detach()[2], restarted)
 
 
+def test_a_used_code_of_many_is_not_dead_and_an_unused_one_stays_where_it_is() -> None:
+    """Counts of a step after years of use: 0.06 a step is alive, and of 0 there is no mean to move to."""
+    torch.manual_seed(0)
+    codebook = torch.tensor([[0.0, 0.0], [90.0, 90.0], [-90.0, 90.0]])
+    quantiser = quantiser_of(codebook, codebook_update="running_average", codebook_decay=0.5).train()
+    quantiser.running_count.copy_(torch.tensor([1.0, 0.12, 0.0]))
+    quantiser.running_sum.copy_(codebook * torch.tensor([[1.0], [0.12], [1e-7]]))
+    quantiser(torch.zeros(1, 2, 1, 1))
+    torch.testing.assert_close(quantiser.codebook.detach(), codebook)
+    quantiser.restart_dead = True
+    quantiser.running_count[1] = 0.12
+    quantiser.running_sum[1] = 0.12 * codebook[1]
+    quantiser(torch.zeros(1, 2, 1, 1))
+    torch.testing.assert_close(quantiser.codebook.detach()[:2], codebook[:2])
+    assert quantiser.codebook.detach()[2].abs().max() < 1
+
+
 def test_drawn_vectors_are_moved_by_a_thousandth_of_their_spread(codebook: Tensor) -> None:
     vectors = torch.tensor([[-100.0] * 6, [100.0] * 6])
     drawn = quantiser_of(codebook)._draw(vectors.T.reshape(1, 6, 2, 1), 2000)

@@ -86,6 +86,15 @@ def test_segmenter_marks_every_pixel(size):
     assert Segmenter(4)(torch.randn(2, 9, *size)).shape == (2, *size)
 
 
+@pytest.mark.parametrize("window_px", [1, 3, 5, 7])
+def test_windows_are_cut_at_the_border(window_px):
+    maps = torch.rand(1, 2, 9, 8, generator=torch.Generator().manual_seed(0))
+    found, half = averaged(maps, window_px), window_px // 2
+    for y, x in ((0, 0), (4, 3), (8, 7)):
+        around = maps[:, :, max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
+        torch.testing.assert_close(found[:, :, y, x], around.mean((2, 3)))
+
+
 def test_segmentation_loss_wants_the_mask():
     masks = torch.zeros(2, 8, 8, dtype=torch.bool)
     masks[0, 2:4, 2:4] = True

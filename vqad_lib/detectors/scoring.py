@@ -186,7 +186,7 @@ class Detectors:
             N = self.config.n_restorations
             for place, key in enumerate(keys):
                 of = difference[:, place * N : (place + 1) * N], smoothed[:, place * N : (place + 1) * N]
-                found[key] = restoration_score(*of, self.config, values=images[0].numel())
+                found[key] = restoration_score(*of, self.config, values=images.shape[1:].numel())
             found |= {(name, p): difference[:, -1] for name in reconstructing for p in thresholds[name]}
         return {key: score.double().cpu().numpy() for key, score in found.items()}
 
@@ -198,7 +198,7 @@ class Detectors:
             maps = [anomaly_map(images[piece], of_job, self.config) for of_job in restorations.unbind(1)]
             return torch.stack([heatmap.mean((1, 2)) for heatmap in maps], 1)
 
-        each = 4 * grids[0, ..., 0, 0].numel() * images[0].numel() * images.element_size()
+        each = 4 * grids.shape[1:-2].numel() * images.shape[1:].numel() * images.element_size()
         return self._in_pieces("images to score by maps", each, scored, len(images))
 
     def residual_sums(self, images: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,7 +216,7 @@ class Detectors:
             restorations = self.autoencoder.decode(distinct)[place]
             return torch.stack(residual_sums(images[owner[piece]], restorations, self.config), 1)
 
-        each = self.autoencoder.bytes_per_image(images.shape[-1]) + 6 * images[0].numel() * images.element_size()
+        each = self.autoencoder.bytes_per_image(images.shape[-1]) + 6 * images.shape[1:].numel() * images.element_size()
         found = self._in_pieces("restorations to decode", each, sums, len(codes))[which]
         return found[:, 0].reshape(B, M), found[:, 1].reshape(B, M)
 
