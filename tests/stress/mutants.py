@@ -38,7 +38,6 @@ _THIRD_PARTY += ("matplotlib.pyplot", "hypothesis", "pytest", "pydantic", "safet
 _LENGTHS = "equal lengths, by how they are made"
 _TIES = "two areas are equal or differ by far more"
 _AT_A_TIME_ONLY = "how many at a time, and no more"
-_LAST = "a row that nobody asks: all have one, or there is no position left"
 # survivors that change nothing that could be seen, by the line as it becomes: why
 EQUIVALENT = {
     'fine = F.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)': "of four dimensions",
@@ -47,13 +46,7 @@ EQUIVALENT = {
     'state = {f"features.{i}.{key}": x for i, *both in named for key, x in zip(("weight", "bias"), both, strict=False)}': _LENGTHS,  # noqa: E501
     "for heatmap, mask in zip(heatmaps, masks, strict=False):": "NumPy has refused other masks in the line before",
     'path = Path(torch.hub.get_dir()) / "checkpoints" / (HED_FILE if weights == "hed" else url.rsplit("/", 2)[-1])': "the last part is the same",  # noqa: E501
-    "if i - 1 < h * w and len(owner) < B + B * N:  # else each restoration has a row of its own": _LAST,
-    "if i + 1 < h * w or len(owner) < B + B * N:  # else each restoration has a row of its own": _LAST,
-    "if len(owner) >= B:": "a step of no rows",
-    "drawn = np.random.default_rng((seed, 0)).integers(S, size=differences.shape)  # S seeds for each resample": "another stream of the same numbers",  # noqa: E501
     "anomalous, normal = labels.sum(), (1 + labels).sum()": "all gains in proportion: no other choice among 15 of each class",  # noqa: E501
-    "if not TYPE_CHECKING:": "imports for types, where this one can be imported",
-    "order = torch.cat([torch.randperm(len(vectors)) for _ in range(-(-n * len(vectors)))])[:n]": "more is drawn, and left out",  # noqa: E501
     "return self.batch.agreed(drawn - moved)": "the move has no sign",
     'return values.pin_memory().to(device, non_blocking=False) if device.type == "cuda" else values': "speed, on a GPU",
     "@dataclass(frozen=False)": "nothing writes to it",

@@ -374,6 +374,15 @@ def test_more_restorations_leave_the_first_as_they_were(tiny_prior: Prior, recom
     assert not torch.equal(five[:, 0], five[:, 1])
 
 
+def test_nothing_is_evaluated_for_rows_that_are_not_there(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChainCache, "step", lambda *_of: pytest.fail("no restoration has a row of its own"))
+    monkeypatch.setattr(ChainCache, "branch", lambda *_of: pytest.fail("after the last position nothing is asked"))
+    noise = torch.full((1, 2, 1, 4), 0.5, dtype=torch.float64)
+    for codes in ([0, 0, 0, 0], [0, 0, 0, 1]):  # nothing unlikely; the last alone
+        restored = restore_all(chain, torch.tensor([[codes]]), threshold_nats=0.69, noise=noise, recompute=FULL)
+        assert restored.flatten().tolist() == [0] * 8
+
+
 def test_logits_that_are_known_save_the_pass(chain: Chain) -> None:
     codes, noise = torch.tensor([[[1, 1, 1, 1]]]), torch.full((1, 2, 1, 4), 0.5, dtype=torch.float64)
     logits, options = chain.logits(codes), {"threshold_nats": math.log(2), "noise": noise, "recompute": ONCE}

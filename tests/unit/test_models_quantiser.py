@@ -207,6 +207,13 @@ def test_drawn_vectors_are_moved_by_a_thousandth_of_their_spread(codebook: Tenso
     assert ((drawn > 0).float().mean(0) - 0.5).abs().max() < 1e-6  # without replacement as long as they last
 
 
+def test_no_more_is_drawn_than_is_needed(codebook: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, randperm = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda n: (made.append(n), randperm(n))[1])
+    quantiser_of(codebook)._draw(torch.randn(1, 6, 2, 2), 9)
+    assert made == [4, 4, 4]
+
+
 def test_codes_come_back_to_life_only_where_asked(z_e: Tensor, codebook: Tensor) -> None:
     quantiser = quantiser_of(codebook).train()
     quantiser.running_count.zero_()

@@ -33,7 +33,7 @@ def per_region_overlap(heatmaps: NDArray, masks: NDArray) -> float:
     """AUPRO, see `localisation_metrics`; at 300 thresholds, evenly spread over the false-positive rates."""
     normal = np.sort(heatmaps[~masks])[::-1]
     fpr = np.linspace(0, HIGHEST_FPR, _THRESHOLDS)
-    thresholds = normal[np.minimum((fpr * len(normal)).astype(int), len(normal) - 1)]
+    thresholds = normal[(fpr * len(normal)).astype(int)]
     overlaps = []
     for heatmap, mask in zip(heatmaps, masks, strict=True):
         regions, n = ndimage.label(mask, np.ones((3, 3)))

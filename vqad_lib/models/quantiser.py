@@ -136,7 +136,7 @@ class Quantiser(nn.Module):
         self.running_count.lerp_(self.batch.total(count), 1 - self.decay)
         self.running_sum.lerp_(self.batch.total(total), 1 - self.decay)
         if self.update == "running_average":
-            mean = self.running_sum / self.running_count.clamp_min(1e-5)[:, None]
+            mean = self.running_sum / self.running_count[:, None]  # of a code that is never used it is not taken
             self.codebook.copy_(torch.where(self.running_count[:, None] > 1e-3, mean, self.codebook))
         if self.restart_dead:
             self._restart(z_e)
