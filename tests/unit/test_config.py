@@ -79,7 +79,7 @@ def test_the_rehearsal_trains_as_the_paper_does() -> None:
     paper, rehearsal = (load_profile(PROFILES / f"{name}.yaml") for name in ("paper", "rehearsal"))
     for part in ("vqvae", "vqgan", "pixelsnail", "gpt2"):
         theirs, ours = (getattr(profile.training, part) for profile in (paper, rehearsal))
-        assert dataclasses.replace(ours, compile=theirs.compile) == theirs
+        assert dataclasses.replace(ours, compile=theirs.compile, precision=theirs.precision) == theirs
     narrower = {"discriminator_channels": paper.gan.discriminator_channels, "perceptual_weights": "imagenet"}
     assert dataclasses.replace(rehearsal.gan, **narrower) == paper.gan
     wide = {"channels": paper.autoencoder.channels, "norm_groups": paper.autoencoder.norm_groups}
