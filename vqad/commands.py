@@ -106,9 +106,12 @@ def score(model: str, sources: list[str], out: str, *, heatmaps: str = "", skip_
         The exit status: 1 if an image could not be read.
 
     Raises:
-        VqadError: as `load_model`, `items_of` and `atomic_path`; several processes are given a list on standard input.
+        VqadError: as `load_model`, `items_of` and `atomic_path`; several processes are given a list on standard input;
+            overlays would come to lie among the images.
     """
     _check_table(out)
+    if heatmaps and any(Path(source).resolve() == Path(heatmaps).resolve() for source in sources):
+        raise VqadError(f"--heatmaps {heatmaps} holds the images themselves; give a folder of its own")
     with joined() as me:
         if me.size > 1 and "-" in sources:
             raise VqadError("several processes cannot share a list on standard input; name files, folders or patterns")

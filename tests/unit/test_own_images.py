@@ -684,6 +684,8 @@ def test_overlays_are_not_scored_and_long_names_have_room(model, tmp_path):
         commands.score(str(model), [str(tmp_path)], str(tmp_path / "s.csv"), heatmaps=str(tmp_path / "heatmaps"))
         assert len(rows_of(tmp_path / "s.csv")) == 1
     assert len(list((tmp_path / "heatmaps").rglob("*.png"))) == 1
+    with pytest.raises(VqadError, match="holds the images themselves; give a folder of its own"):
+        commands.score(str(model), [str(tmp_path)], str(tmp_path / "s.csv"), heatmaps=str(tmp_path))
 
 
 def test_images_of_one_name_keep_their_own_scores(model, tmp_path):

@@ -57,6 +57,5 @@ def tested_images(root: Path) -> list[Labelled]:
         found += [Labelled(path, kind, masks.get(path.with_suffix(""))) for path in list_images(place).images]
     bare = [image for image in found if image.kind and not image.mask]
     if bare and any((root / "ground_truth").rglob("[!.]*.*")):
-        truth = root / "ground_truth" / bare[0].kind
-        raise VqadError(f"{bare[0].path} has no mask in {truth}; add it, or remove all masks")
+        raise VqadError(f"{bare[0].path} has no mask in ground_truth/{bare[0].kind}; add it, or remove all masks")
     return found

@@ -228,5 +228,4 @@ class Detectors:
 
 def encode_all(autoencoder: VQAutoencoder, images: Tensor, *, batch: int = 256) -> Tensor:
     """Codes of uint8 images: (n, 3, H, W) uint8 -> (n, h, w) int64."""
-    starts = range(0, len(images), batch)
-    return torch.cat([autoencoder.encode(to_unit_range(images[i : i + batch])) for i in starts])
+    return torch.cat([autoencoder.encode(to_unit_range(piece)) for piece in images.split(batch)])
